@@ -1,0 +1,313 @@
+"""Everything that a plugin may import: methods, linear methods, tasks, and what they are handed.
+
+A *method* adapts a backbone; a *task* brings data, encoding and score. Both are plugins: a file in
+`methods/` or `tasks/`, an installed entry point, or a file given with `--plugin`. Every concrete subclass
+of `Method` or `Task` that a plugin file defines is found; nothing is registered by hand.
+
+Importing this module does not import torch: listing methods and tasks must stay fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import Tensor, nn
+
+Kind = Literal["classification", "regression", "generation"]
+
+
+# ------------------------------------------------------------------------------------------ methods
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Marks a tensor that `LinearMethod.init` returns as learned."""
+
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Marks a tensor that `LinearMethod.init` returns as fixed: kept with the adapter, never updated.
+
+    `stored` says that it cannot be recomputed from the backbone and the seed alone (LoRA-SB's bases come from
+    a gradient), so it counts towards the adapter's bytes on disk.
+    """
+
+    tensor: Tensor
+    stored: bool = False
+
+
+class Parameters(Protocol):
+    """The tensors of one adapted map by the names that `init` gave them: `p.A`, `p.B`."""
+
+    def __getattr__(self, name: str) -> Tensor: ...
+
+
+class Decompositions(Protocol):
+    """Factorisations of frozen weights, computed once per weight in float32 or better and shared by trials."""
+
+    def svd(self, weight: Tensor, rank: int, routine: str = "exact") -> tuple[Tensor, Tensor, Tensor]:
+        """Leading `rank` singular triplets of weight [m, n]: U [m, rank], S [rank], Vt [rank, n].
+
+        routine: "exact" (torch.linalg.svd), "randomized" (scikit-learn's, 10 iterations, seed 42) or
+        "niter_K" (torch.svd_lowrank with K iterations).
+        """
+        ...
+
+    def pivoted_qr(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Column-pivoted QR of weight [m, n]: weight[:, P] = Q R, Q [m, k], R [k, n], P [n] int64, k = min(m, n)."""
+        ...
+
+
+@dataclass(frozen=True)
+class InitContext:
+    """What `LinearMethod.init` may use beside the weight. Everything is for one adapted map."""
+
+    module: str
+    """Full name of the adapted module inside the model."""
+    generator: torch.Generator
+    """CPU generator of the adapter-initialisation stream: the only source of randomness."""
+    decompositions: Decompositions
+    pretrained: Tensor
+    """The map's weight [m, n] in the pretrained checkpoint (equal to `weight` unless the start trained it)."""
+    gradient: Tensor | None
+    """Sum over samples of the loss gradient [m, n], float32, if `gradient_request` asked for it."""
+    first_step_learning_rate: float
+    """Learning rate over warm-up optimizer steps (at least one): the size of the first AdamW step."""
+
+
+@dataclass(frozen=True)
+class AttachContext:
+    """What `Method.attach` may use. Randomness comes from `generator` alone."""
+
+    generator: torch.Generator
+    head: tuple[str, ...]
+    """Names of the modules that make up the head; the harness trains them apart (see `Method.trains_head`)."""
+
+
+@dataclass(frozen=True)
+class GradientRequest:
+    """Asks for the gradient of the full, unadapted model before `init`, summed over training samples."""
+
+    samples: int
+    dropout: bool = True
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Trainable tensors whose names end in one of `suffixes` learn at `ratio` times the learning rate (LoRA+)."""
+
+    suffixes: tuple[str, ...]
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """How a backbone is adapted. The fields of the subclass, a frozen dataclass, are its configuration.
+
+    Before `attach` the harness has frozen the whole model; what `attach` unfreezes is counted as
+    adapter parameters, the head is counted apart.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """As the leaderboard prints it: "LoRA-XS"."""
+    paper: ClassVar[str] = ""
+    """Citation with identifier: "Hu et al. 2021, arXiv:2106.09685"."""
+    formula: ClassVar[str] = ""
+    """One line of plain text: "W + (alpha / r) B A"."""
+    trains_head: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    """A row that is there to be compared with (head_only, majority), not a contender."""
+    requires_start: ClassVar[str] = ""
+    """Name of the start without which the method means nothing ("warmup"), or empty."""
+
+    def validate(self) -> None:
+        """Raise UserError for values that can never work. Called before anything is planned."""
+
+    @abstractmethod
+    def attach(self, model: nn.Module, context: AttachContext) -> None:
+        """Unfreeze, or add, what this method trains."""
+
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """Tensors with a learning rate of their own."""
+        return ()
+
+    def gradient_request(self, train_rows: int) -> GradientRequest | None:
+        """The gradient estimate that `init` needs, given the number of training rows."""
+        return None
+
+
+@dataclass(frozen=True)
+class Baseline(Method):
+    """A control that looks at training labels only and has no model: the majority class, the mean."""
+
+    control: ClassVar[bool] = True
+    trains_head: ClassVar[bool] = False
+
+    def attach(self, model: nn.Module, context: AttachContext) -> None:
+        raise TypeError(f"{self.name} has no model to attach to")
+
+    @abstractmethod
+    def predict(self, labels: pd.Series, rows: int, kind: Kind) -> list[Any]:
+        """`rows` predictions from the training `labels` of a task of `kind`."""
+
+
+@dataclass(frozen=True)
+class LinearMethod(Method):
+    """A method that is a formula for each adapted linear map y = W x (+ bias), W [m, n] = [out, in].
+
+    `forward` is a pure function of its tensors, so that `torch.func.vmap` can carry it over many trials.
+    """
+
+    targets: str = "q,v"
+    """Canonical names, comma-separated (q, k, v, o, up, down, gate), or "re:" and a regex over module names."""
+    layers: str = "all"
+    """"all", or "last:N" for the last N layers (all of them if the model has fewer)."""
+    bias: bool = False
+    """Also train the bias of the adapted maps (counted as adapter parameters)."""
+    dropout: float = 0.0
+    """Dropout on the adapter's input x, not on the frozen path."""
+
+    @abstractmethod
+    def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
+        """Tensors of one map, float32, from its frozen weight [m, n] (float32)."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
+        """Adapted output [..., m] from the input x [..., n] and the frozen map's output y [..., m]."""
+
+    @abstractmethod
+    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
+        """The weight [m, n] whose plain map equals `forward` around the frozen `weight`."""
+
+    @abstractmethod
+    def count(self, m: int, n: int) -> int | None:
+        """Trainable parameters for one map [m, n] without bias; None if it depends on the weight's values."""
+
+    def frozen_weight(self, weight: Tensor, p: Parameters) -> Tensor:
+        """The frozen weight to train around, from the backbone's and the initial tensors (PiSSA: the residual)."""
+        return weight
+
+    def attach(self, model: nn.Module, context: AttachContext) -> None:
+        raise TypeError("a LinearMethod is attached map by map; see harness.adapt")
+
+
+def parameters_of(method: Method) -> dict[str, Any]:
+    """The method's configuration as a plain dictionary, in field order."""
+    return dataclasses.asdict(method)
+
+
+# -------------------------------------------------------------------------------------------- tasks
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """Where tasks read from: a local mirror, if the user named one, else the hub."""
+
+    path: Path | None = None
+
+    def frame(self, hub: HubSource, split: str, mirror: str) -> pd.DataFrame:
+        """One split as a data frame: `<path>/<mirror>.parquet` if a mirror is set, else from the hub."""
+        from harness.data import read_frame
+
+        return read_frame(self, hub, split, mirror)
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A data set on the hub at a pinned revision."""
+
+    repository: str
+    configuration: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """One encoded row before tokenization: a text, and for pair tasks its partner."""
+
+    first: str
+    second: str | None = None
+
+
+class Task(ABC):
+    """Data, encoding and score. Class attributes describe it; `read` brings the rows.
+
+    A change of meaning raises `version`; runs of an older version keep theirs.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind]
+    labels: ClassVar[tuple[str, ...]] = ()
+    """Class names in label-id order (classification only)."""
+    label_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Smallest and largest legal label (regression only)."""
+    metrics: ClassVar[tuple[str, ...]]
+    """Names from `harness.metrics`; the first is the one the board ranks by."""
+    tests: ClassVar[tuple[str, ...]] = ("test",)
+    """Names of the test sets; the score is the mean over them."""
+    columns: ClassVar[tuple[str, ...]]
+    """The text columns that `encode` (or `prompt`) reads; checked for presence before training."""
+    source: ClassVar[str] = ""
+    """Where the data come from, for the site: citation, hub id and revision, or the generator."""
+    mirrored: ClassVar[tuple[str, ...]] = ()
+    """Files below the data root that `read` needs (without .parquet), for early checks; empty if generated."""
+
+    @abstractmethod
+    def read(self, root: DataRoot) -> Mapping[str, pd.DataFrame]:
+        """All rows: "train" and each of `tests`, with columns `id` (unique), `label` and `columns`."""
+
+    @abstractmethod
+    def encode(self, row: Mapping[str, Any]) -> Text:
+        """The text(s) of one row."""
+
+
+class GenerationTask(Task):
+    """A task answered in text by a decoder: trained on prompt + answer, scored through lm-eval."""
+
+    kind: ClassVar[Kind] = "generation"
+    stop: ClassVar[tuple[str, ...]] = ("\n",)
+    max_new_tokens: ClassVar[int] = 16
+
+    @abstractmethod
+    def answer(self, row: Mapping[str, Any]) -> str:
+        """The text to be generated after `encode(row).first`."""
+
+    def extract(self, text: str) -> str:
+        """The final answer inside a generated or reference text; compared for exact match."""
+        return text.strip()
+
+
+def check_fraction(method: Method, parameter: str, low_open: float = 0.0, high: float = 1.0) -> None:
+    """Raise UserError unless low_open < value <= high."""
+    value = getattr(method, parameter)
+    if not low_open < value <= high:
+        raise UserError(f"{method.name}: {parameter} = {value} is outside ({low_open:g}, {high:g}].")
+
+
+def check_at_least(method: Method, parameter: str, low: float) -> None:
+    """Raise UserError unless value >= low."""
+    value = getattr(method, parameter)
+    if value < low:
+        raise UserError(f"{method.name}: {parameter} = {value} must be at least {low:g}.")
+
+
+def check_choice(method: Method, parameter: str, choices: tuple[str, ...]) -> None:
+    """Raise UserError unless the value is one of `choices`."""
+    value = getattr(method, parameter)
+    if value not in choices:
+        raise UserError(f"{method.name}: {parameter} = '{value}' must be one of {', '.join(choices)}.")

@@ -1,0 +1,36 @@
+"""The one exception for wrong use: a line that names the thing, where it stands, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right. The command line prints it as one line and exits with 2."""
+
+
+class TrialFailure(Exception):
+    """A trial that ended badly for a known reason; it becomes a run row with `status`."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "", advice: str = "") -> UserError:
+    """The error for a name that does not exist; gives the nearest one, or all if they are few.
+
+    `kind` is the word for the thing ("method"), `where` the place it was read from, `advice` what to do.
+    """
+    names = sorted(known)
+    place = f" in {where}" if where else ""
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if nearest:
+        hint = f"did you mean '{nearest[0]}'?"
+    elif len(names) <= 12:
+        hint = f"known: {', '.join(names) or 'none'}."
+    else:
+        hint = f"there are {len(names)} known names."
+    return UserError(f"unknown {kind} '{name}'{place}: {hint}" + (f" {advice}" if advice else ""))

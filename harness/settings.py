@@ -1,0 +1,35 @@
+"""Where a process reads, caches and computes. Nothing in here changes what a trial means."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def _environment_path(name: str) -> Path | None:
+    value = os.environ.get(name, "")
+    return Path(value).expanduser() if value else None
+
+
+def default_cache_root() -> Path:
+    """`HARNESS_CACHE`, else `peft-harness` in the user's cache folder."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "peft-harness"
+    return _environment_path("HARNESS_CACHE") or fallback
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places and devices of this process; picklable, handed to every worker."""
+
+    data_root: Path | None = field(default_factory=lambda: _environment_path("HARNESS_DATA"))
+    """Local mirror of the tasks' data (parquet); None reads from the hub."""
+    models_root: Path | None = field(default_factory=lambda: _environment_path("HARNESS_MODELS"))
+    """Folder of local backbones; searched before the hub."""
+    cache_root: Path = field(default_factory=default_cache_root)
+    device: str = "auto"
+    """"auto" (CUDA, else MPS if it works, else CPU), or a torch device name."""
+    threads: int = 0
+    """Torch's intra-op threads per process; 0 leaves torch's default."""
+    plugin_files: tuple[Path, ...] = ()
+    """Files given with --plugin, loaded beside the two folders and the entry points."""

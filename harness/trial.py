@@ -1,0 +1,110 @@
+"""A trial: one point of a grid, frozen, with an id that is the hash of its canonical JSON.
+
+Also the named random streams. All methods under one seed draw the same subset, data order, head
+initialisation and dropout seeds, so that comparisons between methods are paired.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Stream = Literal["subset", "order", "head", "adapter", "dropout", "gradient"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a trial is trained. Learning rates are per optimizer step, lengths in tokens."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    accumulation: int = 1
+    """Micro-batches per optimizer step; each holds batch_size / accumulation rows."""
+    learning_rate: float = 5e-4
+    head_learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = 0.06
+    """Share of the optimizer steps over which the learning rate rises from zero."""
+    clip: float = 1.0
+    """Largest gradient norm over all trainable tensors; 0 turns clipping off."""
+    max_length: int = 128
+    precision: Literal["fp32", "bf16"] = "fp32"
+    backbone_dropout: float = -1.0
+    """Dropout inside the backbone and before the head; -1 keeps what its configuration says."""
+    eval_batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts: the pretrained weights, or full fine-tuning on the same task first."""
+
+    kind: Literal["pretrained", "warmup"] = "pretrained"
+    epochs: int = 0
+    learning_rate: float = 0.0
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "pretrained" else f"warmup({self.epochs} epochs, lr {self.learning_rate:g})"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained model by name and revision.
+
+    The revision is a hub commit, or "sha256:" and the first 16 digits of the weights' hash for local ones.
+    """
+
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """backbone x task x method x recipe x train size x start x seed."""
+
+    backbone: Backbone
+    task: str
+    task_version: int
+    method: str
+    parameters: dict[str, Any]
+    """The method's complete configuration, defaults filled in."""
+    recipe: Recipe
+    seed: int
+    train_size: int = 0
+    """Training rows; 0 means all that the task has."""
+    start: Start = field(default_factory=Start)
+
+    @property
+    def canonical(self) -> str:
+        """Canonical JSON: sorted keys, no spaces. The same text on every machine."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    @property
+    def id(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
+
+def stream_seed(seed: int, stream: Stream, *salt: str) -> int:
+    """Seed in [0, 2^63) of one named stream; `salt` tells apart uses of a stream (task, module name)."""
+    text = "/".join(("harness", str(seed), stream, *salt))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def trial_from_json(text: str) -> Trial:
+    """The trial that `Trial.canonical` wrote."""
+    data = json.loads(text)
+    return Trial(
+        **{
+            **data,
+            "backbone": Backbone(**data["backbone"]),
+            "recipe": Recipe(**data["recipe"]),
+            "start": Start(**data["start"]),
+        }
+    )

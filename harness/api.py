@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -180,6 +180,10 @@ class LinearMethod(Method):
     dropout: float = 0.0
     """Dropout on the adapter's input x, not on the frozen path."""
 
+    def validate(self) -> None:
+        """Raise UserError for values that can never work; overriding methods call this first."""
+        require(self, 0 <= self.dropout < 1, f"dropout = {self.dropout} is outside [0, 1).")
+
     @abstractmethod
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         """Tensors of one map, float32, from its frozen weight [m, n] (float32)."""
@@ -218,11 +222,14 @@ class DataRoot:
 
     path: Path | None = None
 
-    def frame(self, hub: HubSource, split: str, mirror: str) -> pd.DataFrame:
-        """One split as a data frame: `<path>/<mirror>.parquet` if a mirror is set, else from the hub."""
+    def frame(self, hub: HubSource, split: str, mirror: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+        """One split as a data frame: `<path>/<mirror>.parquet` if a mirror is set, else from the hub.
+
+        columns: the ones to read (all, if empty); one that the source lacks is a UserError that names it.
+        """
         from harness.data import read_frame
 
-        return read_frame(self, hub, split, mirror)
+        return read_frame(self, hub, split, mirror, columns)
 
 
 @dataclass(frozen=True)
@@ -311,3 +318,25 @@ def check_choice(method: Method, parameter: str, choices: tuple[str, ...]) -> No
     value = getattr(method, parameter)
     if value not in choices:
         raise UserError(f"{method.name}: {parameter} = '{value}' must be one of {', '.join(choices)}.")
+
+
+def check_rank(method: Method, parameter: str, weight: Tensor, module: str) -> None:
+    """Raise UserError unless the value is at most the smaller side of the map `module` with this weight [m, n]."""
+    value, limit = getattr(method, parameter), min(weight.shape)
+    shape = list(weight.shape)
+    advice = f"{parameter} = {value} exceeds the smaller side of {module} {shape}; choose at most {limit}."
+    require(method, value <= limit, advice)
+
+
+def require(method: Method, condition: bool, advice: str) -> None:
+    """Raise UserError with `advice`, one sentence that says what is wrong and what to do, unless `condition`."""
+    if not condition:
+        raise UserError(f"{method.name}: {advice}")
+
+
+def kaiming_uniform(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """[rows, columns] ~ U(-1/sqrt(columns), 1/sqrt(columns)): kaiming uniform with a = sqrt 5, as nn.Linear starts."""
+    import torch
+
+    bound = shape[1] ** -0.5
+    return torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)

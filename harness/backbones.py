@@ -1,0 +1,219 @@
+"""Backbones: a name becomes files, a configuration, a model on the meta device, or a loaded model with tokenizer.
+
+A name is looked up in this order: a folder path, the bundled starters, a folder below the models root
+(`<root>/<name>`), the hub. Remote code is never run; weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api import Task
+from harness.errors import UserError, unknown
+from harness.settings import Settings
+from harness.trial import Backbone, stream_seed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BUNDLED = Path(__file__).parent / "bundled"
+CONFIGS = Path(__file__).parent / "configs"
+HEADS = ("classifier", "score")
+"""Modules that transformers' sequence-classification models put on top, freshly initialised."""
+
+
+@dataclass
+class Loaded:
+    """A model ready to be adapted, with its tokenizer and what identifies its weights."""
+
+    model: nn.Module
+    tokenizer: Any
+    head: tuple[str, ...]
+    """Names of the freshly initialised modules on top; empty for generation."""
+    output: tuple[str, ...]
+    """Names of the modules whose trained parameters count as head: `head`, or the output embedding."""
+    sha256: str
+
+
+def bundled_names() -> list[str]:
+    """Backbones that ship inside the package."""
+    return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / "config.json").is_file())
+
+
+def config_names() -> list[str]:
+    """Backbones of which only the dimensions ship: for counting, not for training."""
+    return sorted(file.stem for file in CONFIGS.glob("*.json"))
+
+
+def find_folder(name: str, settings: Settings) -> Path | None:
+    """The local folder of a backbone, or None if only the hub can have it."""
+    candidates = [Path(name).expanduser(), BUNDLED / name]
+    if settings.models_root is not None:
+        if not settings.models_root.is_dir():
+            raise UserError(f"the models root {settings.models_root} is not a folder; check --models-root.")
+        candidates.append(settings.models_root / name)
+    return next((folder for folder in candidates if (folder / "config.json").is_file()), None)
+
+
+def resolve(name: str, settings: Settings, revision: str = "") -> Backbone:
+    """The backbone's identity. Local weights are hashed; the hub is asked for the commit behind `revision`."""
+    folder = find_folder(name, settings)
+    if folder is not None:
+        return Backbone(name, f"sha256:{weights_sha256(folder)[:16]}")
+    if name in config_names():
+        raise UserError(
+            f"backbone '{name}' ships without weights, for `params` and `plan` only; name its hub id to train."
+        )
+    if "/" not in name:
+        raise unknown("backbone", name, [*bundled_names(), *config_names()], advice=_where_looked(settings))
+    return Backbone(name, _hub_commit(name, revision, settings))
+
+
+def weights_sha256(folder: Path) -> str:
+    """sha256 of the safetensors file; of several, the hash of their hashes in name order."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"backbone folder {folder} holds no .safetensors file; other weight formats are not read.")
+    digests = [_file_sha256(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _file_sha256(file: Path, mtime_ns: int, size: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def configuration(name: str, settings: Settings, revision: str = "") -> Any:
+    """The transformers configuration of a backbone: shipped dimensions, local folder, or hub."""
+    from transformers import AutoConfig
+
+    shipped = CONFIGS / f"{name}.json"
+    if shipped.is_file():
+        values = json.loads(shipped.read_text())
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    folder = find_folder(name, settings)
+    if folder is None and "/" not in name:
+        raise unknown("backbone", name, [*bundled_names(), *config_names()], advice=_where_looked(settings))
+    try:
+        return AutoConfig.from_pretrained(folder or name, revision=_plain(revision), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"backbone '{name}' has no readable configuration: {_first_line(error)}") from error
+
+
+def meta_model(name: str, kind: str, labels: int, settings: Settings) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model on the meta device (shapes, no memory) and its head's module names."""
+    import torch
+
+    config = configuration(name, settings)
+    _set_labels(config, kind, labels)
+    with torch.device("meta"):
+        model = _auto_class(kind).from_config(config)
+    return model, _head_names(model)
+
+
+def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loaded:
+    """Pretrained weights in float32, with a head drawn from the seed's head stream: the same for every method."""
+    import torch
+    from transformers import AutoTokenizer
+
+    folder = find_folder(backbone.name, settings)
+    source = str(folder or backbone.name)
+    revision = None if folder else backbone.revision
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    config = configuration(backbone.name, settings, backbone.revision)
+    _set_labels(config, task.kind, len(task.labels) or 1)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    config.pad_token_id = tokenizer.pad_token_id
+    with torch.random.fork_rng(devices=[]), _Quiet():
+        torch.manual_seed(stream_seed(seed, "head", task.name))
+        model = _auto_class(task.kind).from_pretrained(
+            source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        head = _head_names(model)
+        _redraw(model, head)
+    digest = weights_sha256(folder) if folder else backbone.revision
+    return Loaded(model, tokenizer, head, head or output_names(model), digest)
+
+
+def _redraw(model: nn.Module, head: tuple[str, ...]) -> None:
+    """Initialise the head again from the current RNG state, whatever loading drew before it."""
+    for name in head:
+        for module in model.get_submodule(name).modules():
+            for owner in (module, *module.parameters(recurse=False)):
+                if hasattr(owner, "_is_hf_initialized"):
+                    setattr(owner, "_is_hf_initialized", False)  # noqa: B010  (not a declared attribute)
+            model._init_weights(module)  # type: ignore[operator]
+
+
+def _set_labels(config: Any, kind: str, labels: int) -> None:
+    if kind != "generation":
+        config.num_labels = labels
+        config.problem_type = "regression" if kind == "regression" else "single_label_classification"
+
+
+def _auto_class(kind: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    return AutoModelForCausalLM if kind == "generation" else AutoModelForSequenceClassification
+
+
+def _head_names(model: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, _ in model.named_children() if name in HEADS)
+
+
+def output_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the output embedding of a generating model."""
+    output = model.get_output_embeddings()  # type: ignore[operator]
+    return tuple(name for name, module in model.named_modules() if module is output)
+
+
+def _hub_commit(name: str, revision: str, settings: Settings) -> str:
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        commit = HfApi().model_info(name, revision=revision or None, timeout=20).sha
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = f"is not on the hub, or the hub is out of reach ({type(error).__name__})."
+        raise UserError(f"backbone '{name}' {reason} {_where_looked(settings)}") from error
+    return commit or revision
+
+
+def _where_looked(settings: Settings) -> str:
+    if settings.models_root is None:
+        return "For a local copy, put it below a folder and name that with --models-root or HARNESS_MODELS."
+    return f"Not below the models root {settings.models_root} either."
+
+
+def _plain(revision: str) -> str | None:
+    return revision if revision and not revision.startswith("sha256:") else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
+
+
+class _Quiet:
+    """Silences transformers' report on freshly initialised heads: here that is the intention."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        logging.set_verbosity(self._level)

@@ -1,0 +1,180 @@
+"""The stages that a trial goes through before training: prepared, loaded, started, attached."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from harness import adapt, backbones, data, gradients, loop, starts
+from harness.api import DataRoot, LinearMethod, Method, ParameterGroup, Task
+from harness.decompositions import CachedDecompositions
+from harness.plugins import Plugins, discover, make_method
+from harness.records import SELECT
+from harness.settings import Settings
+from harness.trial import Recipe, Trial, stream_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A trial with its plugins and rows."""
+
+    trial: Trial
+    settings: Settings
+    task: Task
+    method: Method
+    train: pd.DataFrame
+    splits: dict[str, pd.DataFrame]
+    """`select` and the test sets."""
+    data_sha256: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A loaded model on its device, and the training rows encoded by its tokenizer."""
+
+    loaded: backbones.Loaded
+    device: torch.device
+    encoded: data.Encoded
+
+    @property
+    def model(self) -> nn.Module:
+        return self.loaded.model
+
+    def batch(self, rows: Sequence[int]) -> loop.Batch:
+        """The padded batch of these row numbers."""
+        return data.collate(self.encoded, rows, self.loaded.tokenizer.pad_token_id)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training within a trial: a start's, or the method's own."""
+
+    name: str
+    """Names its random streams."""
+    recipe: Recipe
+    groups: tuple[ParameterGroup, ...] = ()
+    """Tensors with a learning rate of their own."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a start leaves behind beside the model's weights."""
+
+    seconds: float | None = None
+    """Training seconds of the start when it was computed, whoever computed it; None for the pretrained start."""
+    pretrained: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of the linear maps before the start changed them; empty if it did not."""
+
+
+@functools.lru_cache(maxsize=4)
+def _plugins(settings: Settings) -> Plugins:
+    return discover(settings.plugin_files)
+
+
+def prepare(trial: Trial, settings: Settings) -> Bench:
+    """Plugins and rows of a trial."""
+    plugins = _plugins(settings)
+    task = plugins.tasks[trial.task]
+    method = make_method(plugins.methods[trial.method], trial.parameters)
+    rows = data.load_task(task, DataRoot(settings.data_root))
+    train = data.subset(rows.train, trial.train_size, trial.seed, task.name)
+    return Bench(trial, settings, task, method, train, {SELECT: rows.select, **rows.tests}, rows.sha256)
+
+
+def load(bench: Bench, device: torch.device) -> Stage:
+    """Backbone on the device, head drawn, training rows encoded."""
+    trial = bench.trial
+    loaded = backbones.load(trial.backbone, bench.task, trial.seed, bench.settings)
+    if trial.recipe.backbone_dropout >= 0:
+        _set_dropout(loaded.model, trial.recipe.backbone_dropout)
+    loaded.model.to(device)
+    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, trial.recipe.max_length)
+    return Stage(loaded, device, encoded)
+
+
+def row_order(bench: Bench, stage: Stage, phase: Phase) -> Iterator[list[list[int]]]:
+    """For each epoch its batches of row numbers, from the seed's order stream: the same for every method."""
+    generator = torch.Generator().manual_seed(stream_seed(bench.trial.seed, "order", bench.task.name, phase.name))
+    for _ in range(phase.recipe.epochs):
+        yield data.epoch_batches(stage.encoded.lengths, phase.recipe.batch_size, generator)
+
+
+def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.Progress:
+    """Fit what is trainable."""
+    recipe = phase.recipe
+
+    def steps() -> Iterator[list[list[loop.Batch]]]:
+        for batches in row_order(bench, stage, phase):
+            yield [[stage.batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
+
+    groups = loop.optimizer_groups(stage.model, phase.groups, stage.loaded.head, recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
+        return loop.fit(stage.model, groups, steps(), recipe, hooks)
+
+
+def start(bench: Bench, stage: Stage) -> Started:
+    """Bring the model to where training starts; a start that another trial computed is read from the cache."""
+    if bench.trial.start.kind == "pretrained":
+        return Started()
+    maps = {name: module for name, module in stage.model.named_modules() if isinstance(module, nn.Linear)}
+    pretrained = {name: module.weight.detach().cpu().clone() for name, module in maps.items()}
+    cache = starts.StartCache(bench.settings.cache_root, bench.trial)
+    with cache.lock:
+        seconds = cache.load(stage.model)
+        if seconds is None:
+            stage.model.requires_grad_(True)
+            phase = Phase(bench.trial.start.kind, starts.warmup_recipe(bench.trial))
+            seconds = train(bench, stage, phase, loop.Hooks(lambda epoch: None)).seconds
+            cache.save(stage.model, seconds)
+    return Started(seconds, pretrained)
+
+
+def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachment, float]:
+    """Attach the method. Also the seconds of decompositions that came from the cache: they are this run's cost too."""
+    recipe = bench.trial.recipe
+    decompositions = CachedDecompositions(bench.settings.cache_root)
+    steps_per_epoch = -(-len(bench.train) // recipe.batch_size)
+    warmup = loop.warmup_steps(recipe, steps_per_epoch * recipe.epochs)
+
+    def pretrained(name: str) -> Tensor:
+        weight = started.pretrained.get(name)
+        return stage.model.get_parameter(f"{name}.weight").detach() if weight is None else weight.to(stage.device)
+
+    support = adapt.Support(decompositions, pretrained, _gradients(bench, stage), recipe.learning_rate / max(1, warmup))
+    attachment = adapt.attach(stage.model, bench.method, stage.loaded.head, bench.trial.seed, support)
+    return attachment, decompositions.cached_seconds
+
+
+def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
+    request = bench.method.gradient_request(len(bench.train))
+    if request is None or not isinstance(bench.method, LinearMethod):
+        return {}
+    seed = stream_seed(bench.trial.seed, "gradient", bench.task.name)
+    rows = gradients.sample_rows(len(bench.train), request.samples, seed)
+    size = bench.trial.recipe.batch_size
+    batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
+    return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
+
+
+def _split(rows: Sequence[int], parts: int) -> list[Sequence[int]]:
+    """`rows` in at most `parts` runs of nearly equal length."""
+    size = -(-len(rows) // parts)
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
+def _set_dropout(model: nn.Module, share: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        for name in ("attention_dropout", "dropout_prob"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, share)

@@ -1,0 +1,1 @@
+"""The commands of `python -m harness`, one file for each group. Nothing heavy is imported before a command runs."""

@@ -1,0 +1,114 @@
+"""`results`, `show`, `site` and `readme`: what is in the database, for reading."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands.options import DATABASE, AsJson, Database
+from harness.commands.output import print_json
+
+if TYPE_CHECKING:
+    from harness.store import RunDetails, Store
+
+
+def print_leaderboards(store: Store, suite: str | None) -> None:
+    """The leaderboard of one suite, or of each in the database."""
+    from reports.terminal import render_leaderboard
+    from rich.console import Console
+
+    from reports.rows import load_suite, load_suites
+    from reports.views import suite_view
+
+    console = Console()
+    suites = load_suites(store) if suite is None else [load_suite(store, suite)]
+    for rows in suites:
+        render_leaderboard(suite_view(rows), console)
+    if not suites:
+        typer.echo("no suite in this database yet; `python -m harness run --all` makes one.")
+
+
+def results(
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="One suite; else all in the database.")] = None,
+    db: Database = DATABASE,
+    json: AsJson = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print the leaderboard; with --json or --csv, one row per trial."""
+    from harness.store import open_store
+
+    if json and csv:
+        raise typer.BadParameter("say --json or --csv, not both.")
+    with open_store(db, create=False) as store:
+        if not json and not csv:
+            print_leaderboards(store, suite)
+            return
+        from reports.rows import load_suite, load_suites, rows_as_csv, rows_as_json
+
+        suites = load_suites(store) if suite is None else [load_suite(store, suite)]
+        rows = [row for part in suites for row in part.rows]
+        typer.echo((rows_as_json if json else rows_as_csv)(rows).rstrip("\n"))
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The first digits of a run's id.")],
+    db: Database = DATABASE,
+    json: AsJson = False,
+) -> None:
+    """Show one run: configuration, scores, cost, provenance, and why it failed if it did."""
+    from harness.store import open_store
+
+    with open_store(db, create=False) as store:
+        details = store.run(run)
+        if json:
+            print_json(_run_as_dict(details))
+            return
+    from reports.terminal import render_run
+    from rich.console import Console
+
+    render_run(details, Console())
+
+
+def site(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")] = Path("site"),
+    db: Database = DATABASE,
+) -> None:
+    """Write the leaderboard as a self-contained site that opens from disk."""
+    from reports.site import build_site
+
+    from harness.store import open_store
+
+    with open_store(db, create=False) as store:
+        build_site(store, out)
+    typer.echo(out / "index.html")
+
+
+def readme(
+    file: Annotated[Path, typer.Option(metavar="FILE", help="The file with the leaderboard markers.")] = Path(
+        "README.md"
+    ),
+    db: Database = DATABASE,
+) -> None:
+    """Bring the leaderboard table in the README up to date."""
+    from reports.markdown import update_readme
+
+    from harness.store import open_store
+
+    with open_store(db, create=False) as store:
+        changed = update_readme(file, store)
+    typer.echo(f"{file} {'updated' if changed else 'was up to date'}")
+
+
+def _run_as_dict(details: RunDetails) -> dict[str, Any]:
+    """A run for JSON: dates as text, what is not finite as null."""
+    from harness.rows import finite
+
+    record = details.record
+    data: dict[str, Any] = finite(dataclasses.asdict(record))
+    data["trial"]["id"] = record.trial.id
+    data["started_at"], data["finished_at"] = record.started_at.isoformat(), record.finished_at.isoformat()
+    del data["predictions"]
+    return {"id": details.id, "stack": details.stack, "members": [list(member) for member in details.members], **data}

@@ -1,0 +1,173 @@
+"""`plan` and `run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands.options import DATABASE, AsJson, Choice, Database, Places, expanded
+from harness.commands.output import print_json, print_table
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.campaign import Request
+    from harness.estimates import PlanRow
+    from harness.execution import Outcome
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to run."""
+
+    db: Database = DATABASE
+    jobs: Annotated[
+        str, typer.Option(metavar="N|auto", help="Trials at a time; auto: one per core (at most 4), one on a GPU.")
+    ] = "auto"
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no leaderboard.")] = False
+    json: AsJson = False
+
+    def job_count(self) -> int:
+        """Trials at a time; 0 for automatic."""
+        if self.jobs == "auto":
+            return 0
+        if not self.jobs.isdecimal() or int(self.jobs) < 1:
+            raise UserError(f"--jobs {self.jobs}: give a number from 1 on, or auto.")
+        return int(self.jobs)
+
+
+@expanded
+def run(choice: Choice, places: Places, manner: Manner) -> None:
+    """Run what is missing of a suite, and print its leaderboard. Exit code 1 if a trial did not end well."""
+    from harness.campaign import execute
+    from harness.progress import make_reporter
+
+    request = _request(choice, places, manner.db, manner.job_count())
+    with _termination_interrupts():
+        info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
+    if manner.json:
+        print_json({"suite": info.name, **dataclasses.asdict(outcome)})
+    elif not manner.quiet:
+        _print_leaderboard(manner.db, info.name)
+    typer.echo(_summary(outcome, manner.db), err=True)
+    if not outcome.all_well:
+        raise typer.Exit(1)
+
+
+@expanded
+def plan(choice: Choice, places: Places, db: Database = DATABASE, json: AsJson = False) -> None:
+    """Show what `run` would do: trials, parameters, estimated cost, and what is done. Trains nothing."""
+    from harness.campaign import finished_trials, make_plan
+    from harness.estimates import Estimator, plan_as_dict
+
+    request = _request(choice, places, db, jobs=0)
+    info, plugins = make_plan(request)
+    finished = finished_trials(db, info.members)
+    estimator = Estimator(plugins, request.settings, _pace(request))
+    rows = list(estimator.rows(info.members, finished))
+    if json:
+        print_json(plan_as_dict(info.name, rows))
+    else:
+        _print_plan(info.name, rows)
+
+
+def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:
+    from harness.campaign import Request
+
+    return Request(choice.suite_name(), choice.selection(), places.settings(), db, jobs)
+
+
+def _summary(outcome: Outcome, db: str) -> str:
+    counts = f"{outcome.ok} trials ended well, {outcome.failed} did not, {outcome.skipped} were done before"
+    if outcome.interrupted:
+        return f"interrupted: {counts}, {outcome.left} are left; the same command goes on where this one stopped."
+    advice = f"; `python -m harness show RUN --db {db}` tells why" if outcome.failed else ""
+    return f"{counts}{advice}."
+
+
+def _print_leaderboard(db: str, suite: str) -> None:
+    from harness.commands.reporting import print_leaderboards
+    from harness.store import open_store
+
+    with open_store(db, create=False) as store:
+        print_leaderboards(store, suite)
+
+
+def _pace(request: Request) -> float | None:
+    from harness.database import Database as Connections
+    from harness.estimates import measured_pace
+    from harness.store import open_store
+
+    path = Connections(request.db).path
+    if path is not None and not path.exists():
+        return None
+    with open_store(request.db, create=False) as store:
+        return measured_pace(store, request.settings)
+
+
+def _print_plan(name: str, rows: list[PlanRow]) -> None:
+    from harness.estimates import totals
+
+    header = ["grid", "task", "method", "backbone", "trials", "done", "adapter", "head", "est. FLOPs", "est. time"]
+    body: list[list[str | int | None]] = [
+        [
+            row.grid,
+            row.task,
+            row.label,
+            row.backbone,
+            row.trials,
+            row.done,
+            row.adapter_params,
+            row.head_params,
+            _flops(row.train_flops),
+            _time(row.seconds),
+        ]
+        for row in rows
+    ]
+    total: dict[str, Any] = dict(totals(rows))
+    typer.echo(f"suite {name}")
+    print_table(header, body)
+    typer.echo(
+        f"\n{total['trials']} trials, {total['done']} done; to go: {_flops(total['train_flops'])} training FLOPs, "
+        f"{_time(total['seconds'])} one at a time (estimates)."
+    )
+    if any(row.adapter_params is None for row in rows):
+        typer.echo("adapter –: needs weights; a run counts it.")
+    if total["train_flops"] is None:
+        typer.echo("FLOPs unknown: the data are not at hand; name a mirror with --data-root.")
+    elif total["seconds"] is None:
+        typer.echo("time unknown: no run in the database was measured on this stack.")
+
+
+def _flops(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1e}"
+
+
+def _time(seconds: float | None) -> str:
+    from harness.progress import duration
+
+    return "unknown" if seconds is None else duration(seconds)
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """A polite request to end (SIGTERM) ends like Ctrl-C: what is under way is recorded, workers are stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,102 @@
+"""Puts together what one training cost: FLOPs by the shapes that were really run, and throughput."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+
+from harness import data, loop, measure
+from harness.bench import Bench, Stage
+from harness.records import Costs
+
+NO_MODEL = Costs(train_flops=0.0, inference_flops_per_example=0.0, train_seconds=0.0, adapter_bytes=0)
+"""Costs of a row that has no model: nothing is loaded, trained or stored."""
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """FLOPs of one example by its padded length, for a training step and for inference."""
+
+    train: measure.LengthCost | None
+    inference: measure.LengthCost
+
+
+_CACHE: dict[str, StepCosts] = {}
+"""Step costs by what determines them, so that the seeds of one row are counted once per process."""
+
+
+@dataclass
+class Meter:
+    """Counts FLOPs before training, adds them up after it."""
+
+    steps: StepCosts | None = field(default=None)
+
+    def count(self, bench: Bench, stage: Stage) -> None:
+        """Count training and inference FLOPs on real batches of the adapted model."""
+        key = _key(bench)
+        if key not in _CACHE:
+            _CACHE[key] = _count(bench, stage)
+        self.steps = _CACHE[key]
+
+    def costs(self, bench: Bench, stage: Stage, trained: loop.Progress) -> Costs:
+        """FLOPs and throughput of a finished training."""
+        assert self.steps is not None, "count() comes first"
+        result = Costs(
+            train_flops=0.0,
+            train_seconds=trained.seconds,
+            inference_flops_per_example=measure.inference_flops_per_example(
+                self.steps.inference, _test_lengths(bench, stage)
+            ),
+        )
+        if self.steps.train is None or not trained.steps:
+            return result
+        return replace(
+            result,
+            train_flops=measure.train_flops(self.steps.train, trained.shapes),
+            examples_per_second=measure.examples_per_second(trained.examples, trained.seconds),
+            tokens_per_second=measure.tokens_per_second(trained.tokens, trained.seconds),
+            padding_share=measure.padding_share(trained.tokens, trained.slots),
+        )
+
+
+def _key(bench: Bench) -> str:
+    """What FLOPs per step depend on. A rank read off warmed-up weights depends on the seed too."""
+    trial = bench.trial
+    seed = None if trial.start.kind == "pretrained" else trial.seed
+    facts = [asdict(trial.backbone), trial.task, trial.method, trial.parameters, trial.recipe.precision]
+    return json.dumps([*facts, asdict(trial.start), seed], sort_keys=True)
+
+
+def _count(bench: Bench, stage: Stage) -> StepCosts:
+    order = sorted(range(len(stage.encoded.lengths)), key=stage.encoded.lengths.__getitem__)
+    size = min(bench.trial.recipe.batch_size, len(order))
+    middle = (len(order) - size) // 2
+    batches = [stage.batch(rows) for rows in (order[:size], order[middle : middle + size], order[-size:])]
+    precision = bench.trial.recipe.precision
+
+    def infer(batch: Mapping[str, torch.Tensor]) -> object:
+        with loop.autocast(stage.device, precision):
+            return stage.model(**{name: value for name, value in batch.items() if name != "labels"})
+
+    def train(batch: Mapping[str, torch.Tensor]) -> object:
+        with loop.autocast(stage.device, precision):
+            loss = stage.model(**batch).loss
+        return loss.backward()
+
+    moved = [{name: value.to(stage.device) for name, value in batch.items()} for batch in batches]
+    trains = any(parameter.requires_grad for parameter in stage.model.parameters())
+    return StepCosts(
+        measure.flops_by_length(stage.model, train, moved) if trains else None,
+        measure.flops_by_length(stage.model, infer, moved, training=False),
+    )
+
+
+def _test_lengths(bench: Bench, stage: Stage) -> list[int]:
+    tests = [bench.splits[name] for name in bench.task.tests]
+    length = bench.trial.recipe.max_length
+    return [
+        tokens for frame in tests for tokens in data.encode(bench.task, frame, stage.loaded.tokenizer, length).lengths
+    ]

@@ -1,0 +1,189 @@
+"""Connections to the leaderboard database: opening, locking, schema version, and errors a user can act on.
+
+SQLite runs in WAL mode with foreign keys on. Every connection is closed after its transaction, so that the
+file is whole between transactions and no `-wal` or `-shm` stays beside it. Reading never changes the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from harness.errors import UserError
+from harness.schema import SCHEMA_VERSION, VERSION_TABLE
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for another one; a transaction takes milliseconds."""
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; an object that JSON has no word for (a path) becomes its text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+
+
+class Database:
+    """One database by path or URL. Connections are made per transaction, and are safe to make in threads."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self.path = _parse(url)
+        self.where = self._url.render_as_string(hide_password=True) if self.path is None else f"'{self.path}'"
+        """The database's name in messages."""
+        self._engines: dict[str, sa.Engine] = {}
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A read transaction: one consistent view, and no change to any file."""
+        with self.explained(), self._engine("reader").connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A write transaction: all or nothing. Writers of all processes wait for each other."""
+        with self.explained(), self._engine("writer").begin() as connection:
+            yield connection
+
+    def version(self) -> int | None:
+        """Number of the schema, None for a database without tables; UserError if it is another program's."""
+        with self.reading() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            if not tables:
+                return None
+            if VERSION_TABLE not in tables:
+                raise UserError(
+                    f"{self.where} is the database of another program (it has a table '{sorted(tables)[0]}'); "
+                    f"name another file with --db."
+                )
+            number = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+        return None if number is None else int(number)
+
+    def migrate(self) -> None:
+        """Bring the schema to the version of this code, in one transaction; creates the tables of a new one."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", "harness:migrations")
+        with self.writing() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, f"{SCHEMA_VERSION:04d}")
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.dispose()
+        self._engines.clear()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns a database error that the user can put right into a UserError; lets others through."""
+        try:
+            yield
+        except DBAPIError as error:
+            explanation = self._explain(str(error.orig))
+            if explanation is None:
+                raise
+            raise UserError(explanation) from error
+
+    def _explain(self, message: str) -> str | None:
+        causes = {
+            "file is not a database": f"{self.where} is not an SQLite database; name another file with --db.",
+            "malformed": f"{self.where} is damaged or cut short; restore it from a copy (git checkout, backup).",
+            "disk is full": f"no space left on the disk of {self.where}; nothing stored before was lost. "
+            "Make room and run the same command again.",
+            "readonly": f"{self.where} cannot be written: make file and folder writable, or name another with --db.",
+            "unable to open": f"{self.where} cannot be opened: make file and folder writable, or name another "
+            "with --db.",
+            "locked": f"{self.where} was busy with another process for {BUSY_SECONDS:g} s; run the same command again.",
+            "disk I/O error": f"reading or writing {self.where} failed (disk I/O error); nothing stored before "
+            "was lost. Check the disk and run the same command again.",
+            "could not connect": f"no connection to {self.where}: {message.splitlines()[0]}",
+            "connection failed": f"no connection to {self.where}: {message.splitlines()[0]}",
+        }
+        return next((text for cause, text in causes.items() if cause in message), None)
+
+    def _engine(self, role: str) -> sa.Engine:
+        if role not in self._engines:
+            self._engines[role] = self._make_engine(role)
+        return self._engines[role]
+
+    def _make_engine(self, role: str) -> sa.Engine:
+        if self.path is None:
+            try:
+                return sa.create_engine(self._url, json_serializer=to_json)
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    f"{self.where} needs a driver: pip install 'peft-harness[postgres]' ({error})."
+                ) from None
+        connect = _connect_writer if role == "writer" else _connect_reader
+        engine = sa.create_engine(
+            "sqlite://", creator=partial(connect, self.path), poolclass=NullPool, json_serializer=to_json
+        )
+        # Python's sqlite3 would begin late and deferred. A writer takes the lock at once, so that it cannot
+        # read first and then lose the race for the lock.
+        statement = "BEGIN IMMEDIATE" if role == "writer" else "BEGIN"
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+        return engine
+
+
+def _parse(url: str) -> tuple[sa.URL, Path | None]:
+    """The URL, and the file's path if it is SQLite; a plain path is SQLite."""
+    if "://" not in url:
+        return sa.URL.create("sqlite", database=url), Path(url).expanduser()
+    try:
+        parsed = sa.make_url(url)
+        name = parsed.get_dialect().name
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise UserError(f"'{url}' is not a database URL: {error}. Give a file, or postgresql+psycopg://...") from None
+    if name != "sqlite":
+        return parsed, None
+    if not parsed.database or parsed.database == ":memory:":
+        raise UserError(f"'{url}' names no file; give a path such as leaderboard.db.")
+    return parsed, Path(parsed.database)
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _connect_writer(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "mode=rwc")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return connection
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for its busy timeout when two processes turn a new file to WAL at once.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                connection.close()
+                raise
+            time.sleep(0.02)
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot change data.
+
+    Reading a WAL file needs its two side files. With write access they are made, and removed on closing
+    (`mode=ro` would leave them behind). Without it, a file that nobody writes is read as immutable.
+    """
+    if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
+        connection = _connect(path, "mode=rw")
+    elif path.with_name(path.name + "-wal").exists():
+        connection = _connect(path, "mode=ro")
+    else:
+        connection = _connect(path, "mode=ro&immutable=1")
+    connection.execute("PRAGMA query_only = ON")
+    return connection

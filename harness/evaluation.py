@@ -1,0 +1,77 @@
+"""Scores and predictions of a model on `select` and the test sets, epoch by epoch; which epoch was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness import data, loop, metrics
+from harness.api import GenerationTask, Task
+from harness.generation import evaluate_generation
+from harness.records import SELECT, Predictions, Score
+from harness.trial import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+@dataclass
+class Evaluator:
+    """Evaluates one task's `select` and test sets and remembers every epoch."""
+
+    task: Task
+    frames: Mapping[str, pd.DataFrame]
+    """`select` and the test sets by name."""
+    tokenizer: Any
+    recipe: Recipe
+    scores: list[Score] = field(default_factory=list)
+    predictions: list[Predictions] = field(default_factory=list)
+
+    def evaluate(self, model: nn.Module, epoch: int) -> None:
+        """Predict every split after `epoch` and score it."""
+        for split, frame in self.frames.items():
+            self.record(split, epoch, self._predict(model, frame))
+
+    def record(self, split: str, epoch: int, values: list[Any]) -> None:
+        """Score the predictions `values` (in row order) of one split after one epoch and keep them."""
+        frame = self.frames[split]
+        labels = references(self.task, frame)
+        for metric in self.task.metrics:
+            self.scores.append(Score(epoch, split, metric, metrics.compute(metric, values, labels)))
+        self.predictions.append(Predictions(split, epoch, frame["id"].astype(str).tolist(), labels, values))
+
+    def selected_epoch(self) -> int:
+        """The epoch with the best primary metric on `select`; the earliest of equals."""
+        primary = self.task.metrics[0]
+        on_select = [score for score in self.scores if score.split == SELECT and score.metric == primary]
+        return max(on_select, key=lambda score: (score.value, -score.epoch)).epoch
+
+    def kept_predictions(self) -> list[Predictions]:
+        """Test predictions of the last and the selected epoch: what later metrics and tests need."""
+        epochs = {self.selected_epoch(), max(score.epoch for score in self.scores)}
+        return [item for item in self.predictions if item.split != SELECT and item.epoch in epochs]
+
+    def _predict(self, model: nn.Module, frame: pd.DataFrame) -> list[Any]:
+        if isinstance(self.task, GenerationTask):
+            return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
+        encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length)
+        batches = with_rows(encoded, data.eval_batches(encoded.lengths, self.recipe.eval_batch_size), self.tokenizer)
+        return loop.predict(model, batches, self.task.kind, self.recipe.precision)
+
+
+def with_rows(
+    encoded: data.Encoded, batches: Sequence[Sequence[int]], tokenizer: Any
+) -> Iterator[tuple[Sequence[int], loop.Batch]]:
+    """Row numbers with the padded batch that they make."""
+    for indices in batches:
+        yield indices, data.collate(encoded, indices, tokenizer.pad_token_id)
+
+
+def references(task: Task, frame: pd.DataFrame) -> list[Any]:
+    """What predictions are compared with: label ids, floats, or the reference answers' final part."""
+    if isinstance(task, GenerationTask):
+        return [task.extract(task.answer(row)) for row in frame.to_dict("records")]
+    kind = float if task.kind == "regression" else int
+    return [kind(label) for label in frame["label"]]

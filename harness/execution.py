@@ -1,0 +1,86 @@
+"""A plan becomes runs in the store: what is done is skipped, equal trials run once, every end leaves a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.executors import Executor
+from harness.progress import Reporter
+from harness.records import Member, RunRecord
+from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from harness.store import Store
+
+
+@dataclass
+class Outcome:
+    """How the trials of a plan ended."""
+
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Had an ok run before."""
+    left: int = 0
+    """Not begun, or stopped, when the user interrupted."""
+    interrupted: bool = False
+    run_ids: list[str] = field(default_factory=list)
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every trial of the plan has an ok run now."""
+        return not self.failed and not self.interrupted
+
+
+def run_members(members: Sequence[Member], store: Store, executor: Executor, reporter: Reporter) -> Outcome:
+    """Run what `members` lack. After Ctrl-C the outcome says `interrupted`; nothing finished is lost."""
+    trials = distinct_trials(members)
+    finished = store.finished([trial.id for trial in trials])
+    todo = [trial for trial in trials if trial.id not in finished]
+    outcome = Outcome(skipped=len(trials) - len(todo), left=len(todo))
+    labels: dict[str, str] = {}
+    for member in members:
+        labels.setdefault(member.trial.id, member.label)
+    reporter.begin(labels, total=len(todo), skipped=outcome.skipped)
+    try:
+        executor.run(todo, _Recorder(store, reporter, outcome))
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    finally:
+        reporter.end()
+    return outcome
+
+
+def distinct_trials(members: Sequence[Member]) -> list[Trial]:
+    """Each trial once, those of one backbone and task together (a process keeps their data), else in plan order."""
+    trials = {member.trial.id: member.trial for member in members}
+    groups: dict[tuple[str, str, str], list[Trial]] = {}
+    for trial in trials.values():
+        groups.setdefault((trial.backbone.name, trial.backbone.revision, trial.task), []).append(trial)
+    return [trial for group in groups.values() for trial in group]
+
+
+class _Recorder:
+    """Stores each record before anybody hears of it."""
+
+    def __init__(self, store: Store, reporter: Reporter, outcome: Outcome) -> None:
+        self._store = store
+        self._reporter = reporter
+        self._outcome = outcome
+
+    def started(self, trial: Trial) -> None:
+        self._reporter.started(trial)
+
+    def progress(self, trial: Trial, done: int, total: int) -> None:
+        self._reporter.progress(trial, done, total)
+
+    def finished(self, record: RunRecord) -> None:
+        self._outcome.run_ids.append(self._store.add_run(record))
+        if record.status == "ok":
+            self._outcome.ok += 1
+        elif record.status != "interrupted":
+            self._outcome.failed += 1
+        self._outcome.left -= record.status != "interrupted"
+        self._reporter.finished(record)

@@ -1,0 +1,67 @@
+"""The gradient of the full, unadapted model on a few training rows, for initialisations that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harness.api import LinearMethod
+from harness.targets import select_modules
+
+
+def estimate_gradients(
+    model: nn.Module, method: LinearMethod, batches: Iterable[Mapping[str, Tensor]], seed: int, dropout: bool
+) -> dict[str, Tensor]:
+    """Sum over rows of the loss gradient [m, n] of every map that the method targets, float32 on the CPU.
+
+    Gradients are taken over by hooks as backward produces them and freed at once, so that memory does not grow
+    with depth. `dropout` says whether the model's own dropout is on; its draws come from `seed` alone.
+    The model is left as it was: mode, gradients, and which parameters are trainable.
+    """
+    names = [target.module for target in select_modules(model, method.targets, method.layers)]
+    sums: dict[str, Tensor] = {}
+    trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    mode = model.training
+    model.requires_grad_(False)
+    handles = [_collect(model, name, sums) for name in names]
+    try:
+        _backward(model.train(dropout), batches, seed)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trainable[name])
+        model.train(mode)
+    return sums
+
+
+def sample_rows(rows: int, samples: int, seed: int) -> Sequence[int]:
+    """`samples` distinct row numbers out of `rows`, drawn from `seed`; all rows if there are fewer."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(rows, generator=generator)[:samples].tolist()
+
+
+def _collect(model: nn.Module, name: str, sums: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, nn.Parameter)
+    weight.requires_grad_(True)
+
+    def take(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        gradient = parameter.grad.detach().float().cpu()
+        sums[name] = sums[name] + gradient if name in sums else gradient
+        parameter.grad = None
+
+    return weight.register_post_accumulate_grad_hook(take)
+
+
+def _backward(model: nn.Module, batches: Iterable[Mapping[str, Tensor]], seed: int) -> None:
+    device = next(model.parameters()).device
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for batch in batches:
+            moved = {name: value.to(device) for name, value in batch.items()}
+            # the loss is a mean over rows: times their number it is the sum
+            (model(**moved).loss * len(moved["labels"])).backward()

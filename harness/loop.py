@@ -1,0 +1,198 @@
+"""Training and evaluation: one step, one clock each. Knows models and batches, no method and no task."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.api import Kind, ParameterGroup
+from harness.errors import TrialFailure
+from harness.measure import Stopwatch
+from harness.trial import Recipe
+
+Batch = Mapping[str, Tensor]
+
+LOSS_POINTS = 100
+"""A loss curve has about this many points, each the mean since the one before."""
+
+
+@dataclass
+class Progress:
+    """What training has done so far."""
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0
+    """Real tokens, padding excluded."""
+    slots: int = 0
+    """Tokens with padding."""
+    seconds: float = 0.0
+    shapes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """How many micro-batches of each shape (rows, padded length) were trained on."""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the caller hears of training."""
+
+    after_epoch: Callable[[int], None]
+    after_step: Callable[[int], None] = lambda step: None
+
+
+def optimizer_groups(
+    model: nn.Module, groups: Sequence[ParameterGroup], head: tuple[str, ...], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """Optimizer groups: the head at its own rate, tensors that `groups` single out, and the rest."""
+    special = [(group.suffixes, group.ratio * recipe.learning_rate) for group in groups]
+    rates: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = recipe.learning_rate
+        if name.split(".")[0] in head:
+            rate = recipe.head_learning_rate
+        else:
+            rate = next((value for suffixes, value in special if name.endswith(suffixes)), rate)
+        rates.setdefault(rate, []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in rates.items()]
+
+
+def fit(
+    model: nn.Module,
+    groups: Sequence[dict[str, Any]],
+    epochs: Iterable[Sequence[Sequence[Batch]]],
+    recipe: Recipe,
+    hooks: Hooks,
+) -> Progress:
+    """Train. `epochs` yields, for each epoch, its optimizer steps; a step is one or more micro-batches.
+
+    The number of steps per epoch must not vary. Seconds count steps only, not what `hooks.after_epoch` does.
+    Raises TrialFailure("diverged") as soon as a loss that is not finite is noticed.
+    """
+    progress = Progress()
+    device = next(model.parameters()).device
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    trainer: _Trainer | None = None
+    for number, steps in enumerate(epochs, start=1):
+        if trainer is None:
+            trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress)
+        model.train()
+        with Stopwatch(device) as watch:
+            for step in steps:
+                trainer.step(step)
+                hooks.after_step(progress.steps)
+            trainer.flush()
+        progress.seconds += watch.seconds
+        hooks.after_epoch(number)
+    return progress
+
+
+class _Trainer:
+    """Optimizer, schedule and loss curve of one training."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[dict[str, Any]],
+        parameters: list[nn.Parameter],
+        recipe: Recipe,
+        total_steps: int,
+        progress: Progress,
+    ) -> None:
+        from transformers import get_scheduler
+
+        self.model, self.parameters, self.recipe, self.progress = model, parameters, recipe, progress
+        self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay)
+        warmup = warmup_steps(recipe, total_steps)
+        self.scheduler = get_scheduler(recipe.schedule, self.optimizer, warmup, total_steps)
+        self.interval = max(1, total_steps // LOSS_POINTS)
+        self.pending: list[Tensor] = []
+
+    def step(self, micro_batches: Sequence[Batch]) -> None:
+        """One optimizer step on the mean loss over all items of the micro-batches, which are still on the host."""
+        device = self.parameters[0].device
+        items = [_items(batch) for batch in micro_batches]
+        loss = torch.zeros((), device=device)
+        for batch, count in zip(micro_batches, items, strict=True):
+            self._count(batch)
+            moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+            with autocast(device, self.recipe.precision):
+                part = self.model(**moved).loss * (count / sum(items))
+            part.backward()
+            loss += part.detach()
+        if self.recipe.clip > 0:
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.steps += 1
+        self.pending.append(loss)
+        if self.progress.steps % self.interval == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Move pending losses into the curve; the only place where the host waits for the device."""
+        if not self.pending:
+            return
+        mean = float(torch.stack(self.pending).mean())
+        self.pending.clear()
+        if not math.isfinite(mean):
+            raise TrialFailure("diverged", f"the training loss was {mean} at step {self.progress.steps}")
+        self.progress.losses.append((self.progress.steps, mean))
+
+    def _count(self, batch: Batch) -> None:
+        rows, length = batch["input_ids"].shape
+        self.progress.examples += rows
+        self.progress.tokens += int(batch["attention_mask"].sum())
+        self.progress.slots += rows * length
+        self.progress.shapes[rows, length] = self.progress.shapes.get((rows, length), 0) + 1
+
+
+def warmup_steps(recipe: Recipe, total_steps: int) -> int:
+    """Optimizer steps over which the learning rate rises."""
+    return round(recipe.warmup_ratio * total_steps)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """bf16 autocast if the recipe says so; parameters stay in their own precision."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _items(batch: Batch) -> int:
+    """What the loss is a mean over: rows, or answer tokens (labels other than -100)."""
+    labels = batch["labels"]
+    return int((labels[:, 1:] != -100).sum()) if labels.ndim == 2 else len(labels)
+
+
+def predict(model: nn.Module, batches: Iterable[tuple[Sequence[int], Batch]], kind: Kind, precision: str) -> list[Any]:
+    """Predictions in row order: class ids, or floats for regression. `batches` yields row numbers with their batch."""
+    device = next(model.parameters()).device
+    values: dict[int, Any] = {}
+    with evaluating(model), autocast(device, precision):
+        for indices, batch in batches:
+            inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
+            logits = model(**inputs).logits.float()
+            answers = logits[:, 0] if kind == "regression" else logits.argmax(dim=-1)
+            values.update(zip(indices, answers.tolist(), strict=True))
+    return [values[index] for index in range(len(values))]
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode is put back."""
+    mode = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(mode)

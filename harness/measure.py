@@ -1,0 +1,345 @@
+"""Parameters, FLOPs, seconds, bytes: one function for each quantity; its docstring is the definition.
+
+The site prints these docstrings through `DEFINITIONS`, so importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from harness import memory
+from harness.records import ParameterCounts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Step = Callable[[Mapping[str, "Tensor"]], object]
+"""Forward, and for training backward, of one batch; no optimizer step."""
+
+
+# --------------------------------------------------------------------------------------- parameters
+
+
+def adapter_parameters(model: nn.Module, head: tuple[str, ...]) -> int:
+    """Trainable scalars outside the head: what the method adds to the backbone, or unfreezes in it.
+
+    A tensor that two modules share counts once. Frozen tensors of the method do not count.
+    """
+    inside = _identities(model, head)
+    return sum(value.numel() for value in model.parameters() if value.requires_grad and id(value) not in inside)
+
+
+def head_parameters(model: nn.Module, head: tuple[str, ...]) -> int:
+    """Trainable scalars of the head, the freshly drawn layers that turn features into the task's answer.
+
+    A generation task has no such layers; there it is the output embedding, if the method trains it.
+    """
+    inside = _identities(model, head)
+    return sum(value.numel() for value in model.parameters() if value.requires_grad and id(value) in inside)
+
+
+def trainable_parameters(model: nn.Module, head: tuple[str, ...]) -> int:
+    """All trainable scalars: adapter_params + head_params."""
+    return adapter_parameters(model, head) + head_parameters(model, head)
+
+
+def total_parameters(model: nn.Module) -> int:
+    """All scalars of the adapted model, backbone and head included, trainable or not; shared tensors count once.
+
+    Left out are buffers: constants of the backbone, and frozen tensors that a method keeps beside its
+    trainable ones (LoRA-XS's bases).
+    """
+    return sum(value.numel() for value in model.parameters())
+
+
+def count_parameters(model: nn.Module, head: tuple[str, ...]) -> ParameterCounts:
+    """The counts of an adapted model; `head` are the names of the modules that make up the head."""
+    return ParameterCounts(
+        adapter=adapter_parameters(model, head), head=head_parameters(model, head), total=total_parameters(model)
+    )
+
+
+def _identities(model: nn.Module, modules: tuple[str, ...]) -> set[int]:
+    """Identities of the parameters below the named modules: names would miss a tied tensor's second name."""
+    return {id(value) for name in modules for value in model.get_submodule(name).parameters()}
+
+
+# -------------------------------------------------------------------------------------------- FLOPs
+
+
+@dataclass(frozen=True)
+class LengthCost:
+    """FLOPs of a step by its shape, as two quadratics (constant, linear, quadratic) in the padded length.
+
+    Linear layers grow with the length, attention with its square, the head of a classifier not at all.
+    """
+
+    per_batch: tuple[float, float, float]
+    """What is computed once however many rows there are (a weight that a method rebuilds at each step)."""
+    per_row: tuple[float, float, float]
+
+    def flops(self, rows: int, length: int) -> float:
+        """FLOPs of one step on `rows` rows padded to `length` tokens."""
+        return _value(self.per_batch, length) + rows * _value(self.per_row, length)
+
+
+def train_flops(cost: LengthCost, shapes: Mapping[tuple[int, int], int]) -> float:
+    """Floating-point operations of training: forward and backward of every step that was run, at its padded length.
+
+    Counted by torch's dispatcher-level counter on real batches of the adapted model: matrix products only, two
+    operations (multiply, add) per term, padding included, attention over all pairs of positions, and backward only
+    as far as this method's gradients need it. Left out: element-wise work, the optimizer, evaluation,
+    initialisation (SVD, QR, gradient estimate) and the start (warm-up).
+
+    shapes: number of micro-batches of each shape (rows, padded length).
+    """
+    return sum(times * cost.flops(rows, length) for (rows, length), times in shapes.items())
+
+
+def inference_flops_per_example(cost: LengthCost, lengths: Sequence[int]) -> float:
+    """Floating-point operations of one forward pass of the adapted, unmerged model; the mean over all test rows.
+
+    Counted like train_flops, each row alone and without padding. For a generation task the row is the prompt with
+    its reference answer: token by token with a key-value cache costs about as much.
+
+    lengths: tokens of each test row.
+    """
+    return sum(cost.flops(1, length) for length in lengths) / len(lengths)
+
+
+def flops_by_length(
+    model: nn.Module, step: Step, batches: Sequence[Mapping[str, Tensor]], training: bool = True
+) -> LengthCost:
+    """Count `step` on one and on two rows of the shortest, a middle and the longest batch; fit `LengthCost`.
+
+    A few rows suffice because FLOPs are linear in their number, and exactly quadratic in the length. Gradients,
+    RNG state and training mode are put back. Attention runs in its plain form while counting: the fused kernels
+    are invisible to the counter on the CPU, and their recomputation in backward would count as work on a GPU.
+
+    batches: real ones, tensors [rows, ...] on the model's device, `input_ids` [rows, padded length] among them.
+    training: count with the model in training mode and gradients; else in evaluation mode under inference mode.
+    """
+    chosen = _short_middle_long(batches)
+    with _left_as_found(model, training):
+        two = {length: _count(step, batch, 2) for length, batch in chosen.items()}
+        one = {length: _count(step, batch, 1) for length, batch in chosen.items()}
+    rows = {length: min(2, len(batch["input_ids"])) for length, batch in chosen.items()}
+    per_row = {length: (two[length] - one[length]) if rows[length] == 2 else one[length] for length in chosen}
+    per_batch = {length: one[length] - per_row[length] for length in chosen}
+    return LengthCost(_fit(per_batch), _fit(per_row))
+
+
+def _short_middle_long(batches: Sequence[Mapping[str, Tensor]]) -> dict[int, Mapping[str, Tensor]]:
+    by_length = {int(batch["input_ids"].shape[1]): batch for batch in batches}
+    lengths = sorted(by_length)
+    middle = min(lengths, key=lambda length: abs(2 * length - lengths[0] - lengths[-1]))
+    return {length: by_length[length] for length in (lengths[0], middle, lengths[-1])}
+
+
+def _count(step: Step, batch: Mapping[str, Tensor], rows: int) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step({name: value[:rows] for name, value in batch.items()})
+    return int(counter.get_total_flops())
+
+
+@contextlib.contextmanager
+def _left_as_found(model: nn.Module, training: bool) -> Iterator[None]:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    mode = model.training
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    model.train(training)
+    try:
+        with _rng_kept(model), torch.inference_mode(not training), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        model.train(mode)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
+def _rng_kept(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    import torch
+
+    device = next(model.parameters()).device
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device.index or 0], device_type=device.type)
+
+
+def _fit(values: Mapping[int, float]) -> tuple[float, float, float]:
+    """The polynomial through up to three points (length, value): proportional to the length if there is one."""
+    import numpy as np
+
+    if len(values) == 1:
+        ((length, value),) = values.items()
+        return (0.0, value / length, 0.0)
+    lengths = np.array(list(values), dtype=np.float64)
+    powers = np.vander(lengths, len(values), increasing=True)
+    solved = np.linalg.solve(powers, np.array(list(values.values()), dtype=np.float64)).tolist()
+    constant, linear, quadratic = [*solved, 0.0][:3]
+    return (constant, linear, quadratic)
+
+
+def _value(coefficients: tuple[float, float, float], length: int) -> float:
+    constant, linear, quadratic = coefficients
+    return constant + linear * length + quadratic * length**2
+
+
+# ------------------------------------------------------------------------------------------ seconds
+
+
+class Stopwatch:
+    """Context manager; `seconds` of wall clock inside it, the device synchronized before each reading."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = self._now()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds = self._now() - self._start
+
+    def _now(self) -> float:
+        import torch
+
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.perf_counter()
+
+
+def load_seconds(device: torch.device) -> Stopwatch:
+    """Wall-clock seconds to bring backbone, tokenizer and encoded training rows into memory and onto the device."""
+    return Stopwatch(device)
+
+
+def init_seconds(device: torch.device) -> Stopwatch:
+    """Wall-clock seconds to attach the method: SVD, QR, gradient estimate, drawing of tensors.
+
+    A factorisation that an earlier trial computed and this one reuses counts with the seconds that it took then.
+    """
+    return Stopwatch(device)
+
+
+def train_seconds(device: torch.device) -> Stopwatch:
+    """Wall-clock seconds of the training steps: batches to the device, forward, backward, clipping, update.
+
+    Evaluation between epochs and the start (warm-up) are left out.
+    """
+    return Stopwatch(device)
+
+
+def eval_seconds(device: torch.device) -> Stopwatch:
+    """Wall-clock seconds of all evaluations, on `select` and the test sets after every epoch, metrics included."""
+    return Stopwatch(device)
+
+
+def start_seconds(device: torch.device) -> Stopwatch:
+    """Training seconds of the start (warm-up) when it was computed; runs that share it all show them.
+
+    Empty for the pretrained start.
+    """
+    return Stopwatch(device)
+
+
+# --------------------------------------------------------------------------------------- throughput
+
+
+def examples_per_second(examples: int, seconds: float) -> float | None:
+    """Training rows per training second; a row counts once in each epoch."""
+    return examples / seconds if seconds > 0 else None
+
+
+def tokens_per_second(tokens: int, seconds: float) -> float | None:
+    """Training tokens per training second, special tokens included, padding left out."""
+    return tokens / seconds if seconds > 0 else None
+
+
+def padding_share(tokens: int, slots: int) -> float | None:
+    """Share of padding among the token positions that training computed, 0 to 1."""
+    return 1 - tokens / slots if slots > 0 else None
+
+
+# -------------------------------------------------------------------------------------------- bytes
+
+
+def peak_memory_bytes(device: torch.device) -> PeakMemory:
+    """Largest memory at any moment of the run, from before the backbone is loaded to after the last evaluation.
+
+    CUDA: bytes that tensors held on the device, the backbone included; neither the allocator's reserve nor the
+    driver. CPU: growth of the process's resident memory over that at the start of the run, so libraries and data
+    that were loaded before are left out. Empty where neither can be read. Compare within one kind of device only.
+    """
+    return PeakMemory(device)
+
+
+class PeakMemory:
+    """Context manager; `bytes` is the peak inside it, None if it cannot be known. See `peak_memory_bytes`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif self.device.type == "cpu":
+            self._before = memory.begin()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device)
+        elif self.device.type == "cpu":
+            self.bytes = memory.growth(self._before)
+
+
+def adapter_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Size of a safetensors file with all that must be kept beside the backbone, header included.
+
+    That is every trainable tensor, the head's among them, and frozen tensors of the method that backbone and seed
+    alone do not give back (LoRA-SB's bases, which come from a gradient).
+    """
+    import torch
+    from safetensors.torch import save
+
+    # shapes and types alone set the size: fresh tensors have no shared or strided memory to object to
+    return len(save({name: torch.empty(value.shape, dtype=value.dtype) for name, value in tensors.items()}))
+
+
+DEFINITIONS: dict[str, Callable[..., Any]] = {
+    "adapter_params": adapter_parameters,
+    "head_params": head_parameters,
+    "trainable_params": trainable_parameters,
+    "total_params": total_parameters,
+    "train_flops": train_flops,
+    "inference_flops_per_example": inference_flops_per_example,
+    "load_seconds": load_seconds,
+    "init_seconds": init_seconds,
+    "train_seconds": train_seconds,
+    "eval_seconds": eval_seconds,
+    "start_seconds": start_seconds,
+    "examples_per_second": examples_per_second,
+    "tokens_per_second": tokens_per_second,
+    "padding_share": padding_share,
+    "peak_memory_bytes": peak_memory_bytes,
+    "adapter_bytes": adapter_bytes,
+}
+"""Column of a run -> the function whose docstring says what the column holds."""

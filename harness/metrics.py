@@ -1,0 +1,37 @@
+"""Scores by name. The metrics themselves are modules of the `evaluate` library; see `harness.metric_modules`.
+
+Importing this module loads none of the libraries behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.api import Kind
+from harness.errors import unknown
+
+METRIC_NAMES = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match")
+"""What `Task.metrics` may name. All lie in [-1, 1], and more is better."""
+
+
+def compute(name: str, predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """One corpus metric over all rows. Raises UserError for an unknown name, ValueError for no or unequal rows."""
+    if name not in METRIC_NAMES:
+        raise unknown("metric", name, METRIC_NAMES)
+    if len(predictions) != len(references) or len(references) == 0:
+        raise ValueError(f"{name} of {len(predictions)} predictions and {len(references)} references")
+    from harness.metric_modules import MODULES
+
+    result: dict[str, float] = MODULES[name](keep_in_memory=True).compute(
+        predictions=list(predictions), references=list(references)
+    )
+    return float(result[name])
+
+
+def correct(kind: Kind, prediction: Any, label: Any) -> bool | None:
+    """Whether one prediction is right; None for regression, where a number is more or less near, not right or wrong.
+
+    For generation both are final answers, as `GenerationTask.extract` gives them.
+    """
+    return None if kind == "regression" else bool(prediction == label)

@@ -1,0 +1,10 @@
+"""Alembic's entry: runs on the connection, and inside the transaction, that `Database.migrate` opened."""
+
+from alembic import context
+
+from harness.schema import VERSION_TABLE, Base
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=Base.metadata, version_table=VERSION_TABLE
+)
+context.run_migrations()

@@ -1,0 +1,148 @@
+"""Finds methods and tasks: the two folders, installed entry points, files given on the command line.
+
+A plugin file is imported and every concrete subclass of `Method` or `Task` that it defines is taken; names that
+begin with an underscore are skipped. Nothing in the harness knows a plugin by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.api import Method, Task
+from harness.errors import UserError
+from harness.records import MethodInfo, TaskInfo
+
+ENTRY_POINTS = "peft_harness.plugins"
+"""Entry-point group of installed plugins: each names a module whose methods and tasks are taken."""
+
+FOLDERS = ("methods", "tasks")
+
+
+@dataclass
+class Plugins:
+    """All methods and tasks by name, and where each came from."""
+
+    methods: dict[str, type[Method]] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def add(self, module: ModuleType, origin: str) -> None:
+        """Take the plugins that `module` defines; a name already taken is an error."""
+        found = list(_defined(module))
+        if not found:
+            raise UserError(f"{origin} defines no method and no task: subclass harness.api.Method or harness.api.Task.")
+        for cls in found:
+            name = getattr(cls, "name", "")
+            if not isinstance(name, str) or not name:
+                raise UserError(f"{origin}: class {cls.__name__} has no `name`; give it a class attribute `name`.")
+            if name in self.origins:
+                raise UserError(f"{origin}: the name '{name}' is already taken by {self.origins[name]}; rename yours.")
+            if issubclass(cls, Method):
+                self.methods[name] = cls
+            else:
+                self.tasks[name] = cls()
+            self.origins[name] = origin
+
+
+def discover(files: Sequence[Path] = ()) -> Plugins:
+    """Everything that can be named: the folders `methods/` and `tasks/`, entry points, then `files`."""
+    plugins = Plugins()
+    for folder in FOLDERS:
+        package = importlib.import_module(folder)
+        for item in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
+            if not item.name.startswith("_"):
+                plugins.add(importlib.import_module(f"{folder}.{item.name}"), f"{folder}/{item.name}.py")
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        plugins.add(_guarded(point.load, f"entry point {point.name}"), f"entry point {point.name}")
+    for file in files:
+        plugins.add(_load_file(file), str(file))
+    return plugins
+
+
+def make_method(cls: type[Method], values: Mapping[str, Any], where: str = "") -> Method:
+    """An instance with defaults filled in; unknown keys, wrong types and bad values are UserErrors."""
+    place = f" in {where}" if where else ""
+    hints = typing.get_type_hints(cls)
+    fields = {item.name: hints[item.name] for item in dataclasses.fields(cls)}
+    for key, value in values.items():
+        if key not in fields:
+            nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"it takes: {', '.join(fields) or 'nothing'}."
+            raise UserError(f"method '{cls.name}' has no parameter '{key}'{place}: {hint}")
+        if not _fits(value, fields[key]):
+            kind = getattr(fields[key], "__name__", str(fields[key]))
+            raise UserError(f"method '{cls.name}': {key} = {value!r}{place} must be of type {kind}.")
+    converted = {key: float(value) if fields[key] is float else value for key, value in values.items()}
+    method = cls(**converted)
+    method.validate()
+    return method
+
+
+def method_info(cls: type[Method]) -> MethodInfo:
+    """What the database keeps of a method."""
+    module_doc = inspect.getdoc(inspect.getmodule(cls)) or ""
+    summary = (module_doc or inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    return MethodInfo(cls.name, cls.title, cls.paper, cls.formula, summary, cls.control)
+
+
+def task_info(task: Task) -> TaskInfo:
+    """What the database keeps of a task."""
+    return TaskInfo(task.name, task.version, task.title, task.kind, task.metrics, task.tests, task.source)
+
+
+def _defined(module: ModuleType) -> Iterator[type[Method] | type[Task]]:
+    for _, cls in sorted(inspect.getmembers(module, inspect.isclass)):
+        mine = cls.__module__ == module.__name__ and not cls.__name__.startswith("_")
+        if mine and issubclass(cls, Method | Task) and not inspect.isabstract(cls):
+            yield cls
+
+
+def _load_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise UserError(f"plugin file {file} does not exist.")
+    name = f"harness_plugin_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"plugin file {file} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader = spec.loader
+
+    def execute() -> ModuleType:
+        loader.exec_module(module)
+        return module
+
+    return _guarded(execute, f"plugin file {file}")
+
+
+def _guarded(load: typing.Callable[[], ModuleType], what: str) -> ModuleType:
+    try:
+        return load()
+    except UserError:
+        raise
+    except Exception as error:
+        line = str(error).split("\n")[0]
+        raise UserError(f"{what} cannot be imported: {type(error).__name__}: {line}") from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if isinstance(hint, type) else True

@@ -1,0 +1,218 @@
+"""From records to table rows and back: hashes, compression, and the statements that write."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from harness import schema
+from harness.database import to_json
+from harness.records import Member, Predictions, RunRecord, SuiteInfo
+from harness.trial import Trial
+
+
+def fingerprint(value: Any) -> str:
+    """First 16 hexadecimal digits of the sha256 of the value's canonical JSON."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
+
+
+def pack(values: list[Any]) -> bytes:
+    """zlib-compressed JSON; a number that is not finite becomes null."""
+    return zlib.compress(to_json(finite(values)).encode(), level=9)
+
+
+def unpack(packed: bytes) -> list[Any]:
+    """What `pack` took."""
+    values: list[Any] = json.loads(zlib.decompress(packed))
+    return values
+
+
+def finite(value: Any) -> Any:
+    """The value in plain Python types, with None for every float, at any depth, that is NaN or infinite."""
+    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def upsert(connection: sa.Connection, model: type[schema.Base], new: list[dict[str, Any]]) -> None:
+    """Insert rows; a row whose primary key exists is replaced."""
+    if not new:
+        return
+    statement = _insert(connection, model)
+    keys = [column.name for column in sa.inspect(model).primary_key]
+    rest = {name: statement.excluded[name] for name in new[0] if name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), new)
+
+
+def insert_missing(connection: sa.Connection, model: type[schema.Base], new: list[dict[str, Any]]) -> None:
+    """Insert rows; a row whose primary key exists stays as it is."""
+    if new:
+        connection.execute(_insert(connection, model).on_conflict_do_nothing(), new)
+
+
+def _insert(connection: sa.Connection, model: type[schema.Base]) -> sqlite.Insert | postgresql.Insert:
+    # Both dialects spell ON CONFLICT alike, but SQLAlchemy keeps it out of its common insert().
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(model)
+
+
+def insert_trials(connection: sa.Connection, trials: Iterable[Trial]) -> None:
+    """Insert the trials, and their backbones, that are not there yet."""
+    distinct = {trial.id: trial for trial in trials}
+    backbones = {trial.backbone for trial in distinct.values()}
+    insert_missing(connection, schema.Backbone, [{"name": b.name, "revision": b.revision} for b in backbones])
+    insert_missing(connection, schema.Trial, [_trial_row(trial_id, trial) for trial_id, trial in distinct.items()])
+
+
+def _trial_row(trial_id: str, trial: Trial) -> dict[str, Any]:
+    return {
+        "id": trial_id,
+        "backbone": trial.backbone.name,
+        "backbone_revision": trial.backbone.revision,
+        "task": trial.task,
+        "task_version": trial.task_version,
+        "method": trial.method,
+        "parameters": trial.parameters,
+        "recipe": dataclasses.asdict(trial.recipe),
+        "train_size": trial.train_size,
+        "start": str(trial.start),
+        "seed": trial.seed,
+        "canonical": trial.canonical,
+    }
+
+
+Cell = tuple[str, str, str, str, int, str, int]
+
+
+def insert_members(connection: sa.Connection, suite: SuiteInfo) -> None:
+    """Add the suite's members behind those it has; see `Store.set_suite` for what takes whose place."""
+    table, trial = schema.SuiteMember, schema.Trial
+    columns = (trial.backbone, trial.task, trial.train_size, trial.start, trial.seed)
+    query = sa.select(table.grid, table.label, *columns, table.trial_id, table.position)
+    stored = connection.execute(query.join(trial, trial.id == table.trial_id).where(table.suite == suite.name)).all()
+    planned = {(member.grid, member.label, member.trial.id): _cell(member) for member in suite.members}
+    cells = set(planned.values())
+    for row in stored:
+        place = (row.grid, row.label, row.trial_id)
+        if tuple(row)[:7] in cells and place not in planned:
+            condition = (table.suite == suite.name, table.grid == row.grid, table.label == row.label)
+            connection.execute(sa.delete(table).where(*condition, table.trial_id == row.trial_id))
+    first = 1 + max((row.position for row in stored), default=-1)
+    new = [
+        {"suite": suite.name, "grid": grid, "label": label, "trial_id": trial_id, "position": first + index}
+        for index, (grid, label, trial_id) in enumerate(planned)
+    ]
+    insert_missing(connection, table, new)
+
+
+def _cell(member: Member) -> Cell:
+    trial = member.trial
+    return (
+        member.grid,
+        member.label,
+        trial.backbone.name,
+        trial.task,
+        trial.train_size,
+        str(trial.start),
+        trial.seed,
+    )
+
+
+def set_weights_hash(connection: sa.Connection, record: RunRecord) -> None:
+    """Keep the backbone's weights hash, if the run tells it and none is known."""
+    table, backbone = schema.Backbone, record.trial.backbone
+    known = record.provenance.get("backbone_sha256")
+    condition = (table.name == backbone.name, table.revision == backbone.revision, table.weights_sha256.is_(None))
+    if known:
+        connection.execute(sa.update(table).where(*condition).values(weights_sha256=known))
+
+
+def insert_run(connection: sa.Connection, record: RunRecord) -> str:
+    """Insert a run with its scores, losses and predictions. Returns its new id."""
+    run_id = uuid.uuid4().hex[:12]
+    provenance = finite(record.provenance)
+    stack = provenance.pop("stack", None)
+    stack_id = None if stack is None else fingerprint(stack)
+    if stack is not None:
+        insert_missing(connection, schema.Stack, [{"id": stack_id, "details": stack}])
+    connection.execute(
+        sa.insert(schema.Run),
+        [{"id": run_id, "stack_id": stack_id, "provenance": provenance, **_run_row(record)}],
+    )
+    scores = [{"run_id": run_id, **finite(dataclasses.asdict(score))} for score in record.scores]
+    losses = [{"run_id": run_id, "step": step, "loss": finite(loss)} for step, loss in record.losses]
+    for model, new in ((schema.Score, scores), (schema.Loss, losses)):
+        if new:
+            connection.execute(sa.insert(model), new)
+    for predictions in record.predictions:
+        _insert_predictions(connection, run_id, record.trial, predictions)
+    return run_id
+
+
+def _run_row(record: RunRecord) -> dict[str, Any]:
+    counts = record.parameters
+    status, reason = _status(record)
+    return {
+        "trial_id": record.trial.id,
+        "status": status,
+        "reason": reason,
+        "traceback": record.traceback,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "adapter_params": counts and counts.adapter,
+        "head_params": counts and counts.head,
+        "trainable_params": counts and counts.trainable,
+        "total_params": counts and counts.total,
+        **finite(dataclasses.asdict(record.costs)),
+        "git_commit": record.provenance.get("commit"),
+        "git_dirty": record.provenance.get("dirty"),
+    }
+
+
+def _status(record: RunRecord) -> tuple[str, str]:
+    """The run's status and reason; a run that calls itself ok with a number that is not finite has diverged."""
+    if record.status == "ok":
+        for score in record.scores:
+            if not math.isfinite(score.value):
+                return "diverged", f"{score.metric} on {score.split} after epoch {score.epoch} is {score.value}."
+        for step, loss in record.losses:
+            if not math.isfinite(loss):
+                return "diverged", f"the training loss at step {step} is {loss}."
+    return record.status, record.reason
+
+
+def _insert_predictions(connection: sa.Connection, run_id: str, trial: Trial, kept: Predictions) -> None:
+    if not len(kept.ids) == len(kept.labels) == len(kept.values):
+        raise ValueError(f"{len(kept.ids)} ids, {len(kept.labels)} labels and {len(kept.values)} predictions")
+    set_id = fingerprint([trial.task, trial.task_version, kept.split, finite(kept.ids), finite(kept.labels)])
+    present = sa.select(schema.ExampleSet.id).where(schema.ExampleSet.id == set_id)
+    if connection.scalar(present) is None:
+        examples = {
+            "id": set_id,
+            "task": trial.task,
+            "task_version": trial.task_version,
+            "split": kept.split,
+            "ids": pack(kept.ids),
+            "labels": pack(kept.labels),
+        }
+        insert_missing(connection, schema.ExampleSet, [examples])
+    row = {"run_id": run_id, "split": kept.split, "epoch": kept.epoch, "example_set_id": set_id}
+    connection.execute(sa.insert(schema.Prediction), [{**row, "predicted": pack(kept.values)}])

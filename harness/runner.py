@@ -1,0 +1,130 @@
+"""One trial becomes one run: the place where data, backbone, start, method, loop and measurement meet."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import torch
+
+from harness import bench as stages
+from harness import costs, loop, measure
+from harness.api import Baseline
+from harness.bench import Bench, Stage
+from harness.devices import pick_device
+from harness.errors import TrialFailure, UserError
+from harness.evaluation import Evaluator, references
+from harness.provenance import provenance
+from harness.records import ParameterCounts, RunRecord, Status
+from harness.settings import Settings
+from harness.trial import Trial
+
+ProgressCallback = Callable[[int, int], None]
+"""Told (optimizer steps done, optimizer steps in all)."""
+
+
+def run_trial(trial: Trial, settings: Settings, progress: ProgressCallback = lambda done, total: None) -> RunRecord:
+    """Run one trial to its end, good or bad. Only KeyboardInterrupt passes through; all else becomes a status."""
+    started = datetime.now(UTC)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        record = _run(stages.prepare(trial, settings), progress)
+    except TrialFailure as error:
+        record = _failure(trial, error.status, error)
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        record = _failure(trial, "oom", error)
+    except Exception as error:  # a plugin may raise anything; the grid goes on, the run's row keeps the traceback
+        record = _failure(trial, "failed", error)
+    facts = {**provenance(settings), **record.provenance}
+    return dataclasses.replace(record, started_at=started, finished_at=datetime.now(UTC), provenance=facts)
+
+
+def _failure(trial: Trial, status: Status, error: Exception) -> RunRecord:
+    message = str(error).split("\n")[0]
+    known = isinstance(error, TrialFailure | UserError)
+    return RunRecord(
+        trial,
+        status,
+        datetime.now(UTC),
+        datetime.now(UTC),
+        reason=message if known else f"{type(error).__name__}: {message}",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
+    if isinstance(bench.method, Baseline):
+        return _run_baseline(bench, bench.method)
+    device = pick_device(bench.settings.device)
+    meter = costs.Meter()
+    with measure.PeakMemory(device) as memory:
+        with measure.Stopwatch(device) as load:
+            stage = stages.load(bench, device)
+        started = stages.start(bench, stage)
+        with measure.Stopwatch(device) as initialisation:
+            attachment, cached_seconds = stages.attach(bench, stage, started)
+        meter.count(bench, stage)
+        evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
+        trained, eval_seconds = _train(bench, stage, evaluator, progress)
+    measured = dataclasses.replace(
+        meter.costs(bench, stage, trained),
+        load_seconds=load.seconds,
+        init_seconds=initialisation.seconds + cached_seconds,
+        eval_seconds=eval_seconds,
+        start_seconds=started.seconds,
+        peak_memory_bytes=memory.bytes,
+        adapter_bytes=measure.adapter_bytes(attachment.stored_tensors()),
+    )
+    record = _record(bench, evaluator, measured)
+    return dataclasses.replace(
+        record,
+        parameters=measure.count_parameters(stage.model, stage.loaded.output),
+        losses=trained.losses,
+        provenance={**record.provenance, "backbone_sha256": stage.loaded.sha256},
+    )
+
+
+def _train(bench: Bench, stage: Stage, evaluator: Evaluator, progress: ProgressCallback) -> tuple[loop.Progress, float]:
+    """Train and evaluate after every epoch; what trains nothing is evaluated once, as epoch 0."""
+    recipe = bench.trial.recipe
+    total = recipe.epochs * -(-len(bench.train) // recipe.batch_size)
+    seconds = 0.0
+
+    def evaluate(epoch: int) -> None:
+        nonlocal seconds
+        with measure.Stopwatch(stage.device) as watch:
+            evaluator.evaluate(stage.model, epoch)
+        seconds += watch.seconds
+
+    if not any(parameter.requires_grad for parameter in stage.model.parameters()):
+        evaluate(0)
+        return loop.Progress(), seconds
+    hooks = loop.Hooks(evaluate, lambda step: progress(step, total))
+    phase = stages.Phase("train", recipe, bench.method.parameter_groups())
+    return stages.train(bench, stage, phase, hooks), seconds
+
+
+def _run_baseline(bench: Bench, method: Baseline) -> RunRecord:
+    evaluator = Evaluator(bench.task, bench.splits, None, bench.trial.recipe)
+    labels = type(bench.train["label"])(references(bench.task, bench.train))
+    for split, frame in bench.splits.items():
+        evaluator.record(split, 0, method.predict(labels, len(frame), bench.task.kind))
+    record = _record(bench, evaluator, costs.NO_MODEL)
+    return dataclasses.replace(record, parameters=ParameterCounts(adapter=0, head=0, total=0))
+
+
+def _record(bench: Bench, evaluator: Evaluator, measured: costs.Costs) -> RunRecord:
+    now = datetime.now(UTC)
+    return RunRecord(
+        bench.trial,
+        "ok",
+        now,
+        now,
+        costs=measured,
+        scores=evaluator.scores,
+        predictions=evaluator.kept_predictions(),
+        provenance={"data_sha256": bench.data_sha256},
+    )

@@ -1,0 +1,226 @@
+"""Suites: a named grid of trials. Read from TOML by `harness.suite_file`, planned into trials here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.api import parameters_of
+from harness.backbones import resolve
+from harness.errors import UserError, unknown
+from harness.fields import make_recipe
+from harness.overrides import Override, split_overrides
+from harness.plugins import Plugins, make_method
+from harness.records import Member, SuiteInfo
+from harness.settings import Settings
+from harness.trial import Backbone, Start, Trial
+
+SUITES = Path(__file__).parent / "suites"
+"""Where the built-in suites live."""
+
+MAIN = "main"
+"""The grid that the leaderboard's table is made of."""
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task of a suite, and the backbone it is solved with."""
+
+    name: str
+    backbone: str
+    revision: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    train_size: int = 0
+    """Rows that a grid's train size 0 stands for; 0 means all that the task has."""
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A row of a suite: a method with parameters under a label, and what its training changes in the recipe."""
+
+    name: str
+    label: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    task_recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every task x method x train size x seed of a list each, from one start.
+
+    `methods` holds labels. A method that requires another start is named here only by mistake (an error); a
+    grid that names no methods takes every method that its start allows.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    train_sizes: tuple[int, ...] = (0,)
+    start: Start = field(default_factory=Start)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite file."""
+
+    name: str
+    title: str
+    description: str
+    rank_by: str
+    where: str
+    """The file it was read from, for messages."""
+    recipe: Mapping[str, Any]
+    tasks: tuple[TaskEntry, ...]
+    methods: tuple[MethodEntry, ...]
+    grids: tuple[Grid, ...]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The part of a suite to plan; an empty tuple leaves its axis whole. Methods go by label or by name."""
+
+    methods: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    train_sizes: tuple[int, ...] = ()
+    backbones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a suite is wanted: filters narrow it, overrides change it (and with it the name it is recorded by)."""
+
+    filters: Filters = field(default_factory=Filters)
+    overrides: tuple[Override, ...] = ()
+
+    def suite_name(self, name: str) -> str:
+        """The name to record under: `NAME[key=value,...]` with overrides, so that tables are never mixed."""
+        if not self.overrides:
+            return name
+        return f"{name}[{','.join(sorted(str(override) for override in self.overrides))}]"
+
+
+def suite_names() -> list[str]:
+    """The built-in suites."""
+    return sorted(file.stem for file in SUITES.glob("*.toml"))
+
+
+def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> SuiteInfo:
+    """The trials of the selected part of `suite`, in the order of its file; nothing at all is a UserError."""
+    check_filters(suite, selection.filters)
+    planner = _Planner(suite, selection, settings, plugins)
+    members = tuple(member for grid in suite.grids for member in planner.members(grid))
+    if not members:
+        raise UserError(f"no trial of suite '{suite.name}' fits all the filters at once; drop one of them.")
+    return SuiteInfo(selection.suite_name(suite.name), suite.title, suite.description, suite.rank_by, members)
+
+
+def check_filters(suite: Suite, filters: Filters) -> None:
+    """Raise UserError for a filter that names something the suite does not have."""
+    where = f"suite '{suite.name}'"
+    methods = {name for entry in suite.methods for name in (entry.name, entry.label)}
+    _require(filters.methods, methods, "method", where)
+    _require(filters.tasks, {entry.name for entry in suite.tasks}, "task", where)
+    _require(filters.backbones, {entry.backbone for entry in suite.tasks}, "backbone", where)
+    _require_number(filters.seeds, {seed for grid in suite.grids for seed in grid.seeds}, "seed", where)
+    sizes = {size for grid in suite.grids for task in suite.tasks for size in _sizes(grid, task)}
+    _require_number(filters.train_sizes, sizes, "train size", where)
+
+
+def _sizes(grid: Grid, task: TaskEntry) -> list[int]:
+    """The grid's train sizes on one task, each once."""
+    return list(dict.fromkeys(size or task.train_size for size in grid.train_sizes))
+
+
+def _require(wanted: Collection[str], known: Collection[str], kind: str, where: str) -> None:
+    for name in wanted:
+        if name not in known:
+            raise unknown(kind, name, known, where)
+
+
+def _require_number(wanted: Collection[int], known: Collection[int], kind: str, where: str) -> None:
+    for number in wanted:
+        if number not in known:
+            raise UserError(f"{where} has no {kind} {number}; it has: {', '.join(map(str, sorted(known)))}.")
+
+
+class _Planner:
+    """Makes trials of one suite; backbones and methods are resolved once each."""
+
+    def __init__(self, suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> None:
+        self._suite = suite
+        self._filters = selection.filters
+        self._settings = settings
+        self._plugins = plugins
+        self._tasks = [entry for entry in suite.tasks if self._wants_task(entry)]
+        self._methods = [entry for entry in suite.methods if self._wants_method(entry)]
+        classes = {entry.label: plugins.methods[entry.name] for entry in self._methods}
+        self._set = split_overrides(selection.overrides, classes)
+        self._parameters = {entry.label: self._configured(entry) for entry in self._methods}
+        self._backbones: dict[tuple[str, str], Backbone] = {}
+
+    def members(self, grid: Grid) -> Iterator[Member]:
+        """The grid's trials in file order: task, method, train size, seed."""
+        for task in self._tasks:
+            if task.name not in grid.tasks:
+                continue
+            for method in self._methods:
+                if method.label in grid.methods:
+                    for trial in self._trials(grid, task, method):
+                        yield Member(grid.name, method.label, trial)
+
+    def _trials(self, grid: Grid, task: TaskEntry, method: MethodEntry) -> Iterator[Trial]:
+        layers = (
+            self._suite.recipe,
+            task.recipe,
+            method.recipe,
+            method.task_recipes.get(task.name, {}),
+            grid.recipe,
+            self._set[method.label].recipe,
+        )
+        merged = {key: value for layer in layers for key, value in layer.items()}
+        recipe = make_recipe(merged, f"{self._suite.where}, recipe of '{method.label}' on '{task.name}'")
+        for size in _sizes(grid, task):
+            for seed in grid.seeds:
+                if self._wants_size_and_seed(size, seed):
+                    yield Trial(
+                        backbone=self._backbone(task),
+                        task=task.name,
+                        task_version=self._plugins.tasks[task.name].version,
+                        method=method.name,
+                        parameters=self._parameters[method.label],
+                        recipe=recipe,
+                        seed=seed,
+                        train_size=size,
+                        start=grid.start,
+                    )
+
+    def _configured(self, entry: MethodEntry) -> dict[str, Any]:
+        values = {**entry.parameters, **self._set[entry.label].parameters}
+        where = f"{self._suite.where}, [[method]] '{entry.label}'"
+        return parameters_of(make_method(self._plugins.methods[entry.name], values, where))
+
+    def _backbone(self, task: TaskEntry) -> Backbone:
+        key = (task.backbone, task.revision)
+        if key not in self._backbones:
+            self._backbones[key] = resolve(task.backbone, self._settings, task.revision)
+        return self._backbones[key]
+
+    def _wants_task(self, entry: TaskEntry) -> bool:
+        filters = self._filters
+        return entry.name in (filters.tasks or (entry.name,)) and entry.backbone in (
+            filters.backbones or (entry.backbone,)
+        )
+
+    def _wants_method(self, entry: MethodEntry) -> bool:
+        wanted = self._filters.methods
+        return not wanted or entry.label in wanted or entry.name in wanted
+
+    def _wants_size_and_seed(self, size: int, seed: int) -> bool:
+        filters = self._filters
+        return size in (filters.train_sizes or (size,)) and seed in (filters.seeds or (seed,))

@@ -1,0 +1,73 @@
+"""LoRA-SB: LoRA-XS on bases, and from a start, that approximate the first step of full fine-tuning.
+
+Paper    Ponkshe et al. 2024, arXiv:2411.19557.
+Formula  y = W x + B R A x       A = V_r^T: [r, in]   R: [r, r]   B = U_r: [out, r]   D = U S V^T: [out, in]
+         D = -eta sign(G), AdamW's first step: G is the loss gradient of W summed over the first samples, eta the
+         learning rate of the first step.
+Init     A and B frozen, R = diag(S_r): the update starts at the best rank-r part of D, not at zero.
+Cost     r^2 parameters per map, one gradient estimate and one SVD of D; A and B are stored; merges into W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from harness import api
+from harness.api import Frozen, GradientRequest, InitContext, LinearMethod, Parameters, Trainable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LoraSB(LinearMethod):
+    name: ClassVar[str] = "lora_sb"
+    title: ClassVar[str] = "LoRA-SB"
+    paper: ClassVar[str] = "Ponkshe et al. 2024, arXiv:2411.19557"
+    formula: ClassVar[str] = "W + U_r R V_r^T, U S V^T = -eta sign(G)"
+
+    targets: str = "q,v,o,down"
+    r: int = 16
+    n_init: int = 0
+    """Training samples in the gradient estimate; 0 takes 0.1 % of the training rows, at least one."""
+    grad_mode: str = "sign"
+    """"sign" for AdamW's first step; "raw" (D = -eta G, G summed over the samples) for SGD's."""
+    dropout_in_estimate: bool = True
+    """Leave the backbone's dropout on while the gradient is estimated, as the authors' code does."""
+    split: str = "R"
+    """Where the singular values go: "R", or "B" (B = U_r S_r, R = I), which loses the orthonormal basis."""
+
+    def validate(self) -> None:
+        super().validate()
+        api.check_at_least(self, "r", 1)
+        api.check_at_least(self, "n_init", 0)
+        api.check_choice(self, "grad_mode", ("sign", "raw"))
+        api.check_choice(self, "split", ("R", "B"))
+
+    def gradient_request(self, train_rows: int) -> GradientRequest:
+        samples = self.n_init or max(1, round(0.001 * train_rows))
+        return GradientRequest(min(samples, train_rows), self.dropout_in_estimate)
+
+    def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
+        import torch
+
+        api.check_rank(self, "r", weight, context.module)
+        if context.gradient is None:
+            raise ValueError(f"{self.name}: no gradient of {context.module} was estimated")
+        G = context.gradient.to(weight.dtype)
+        D = -context.first_step_learning_rate * (G.sign() if self.grad_mode == "sign" else G)
+        U, S, Vt = torch.linalg.svd(D, full_matrices=False)
+        B, S, A = U[:, : self.r], S[: self.r], Vt[: self.r]
+        B, R = (B, S.diag()) if self.split == "R" else (B * S, torch.eye(self.r, dtype=S.dtype, device=S.device))
+        return {"A": Frozen(A, stored=True), "B": Frozen(B, stored=True), "R": Trainable(R)}
+
+    def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
+        return y + (x @ p.A.T) @ p.R.T @ p.B.T
+
+    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
+        return weight + p.B @ p.R @ p.A
+
+    def count(self, m: int, n: int) -> int:
+        return self.r**2

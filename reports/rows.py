@@ -1,0 +1,160 @@
+"""The rows that every report is made from: one per trial of a suite, typed, with None for unknown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from harness.records import MethodInfo, TaskInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.store import Store
+
+PLANNED = "planned"
+"""Status of a trial that has no run yet."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial's place in a suite and its latest good run (or, without one, its latest bad one).
+
+    The field names are the column names of `harness.results.results`, which defines the scores.
+    """
+
+    suite: str
+    grid: str
+    label: str
+    trial_id: str
+    task: str
+    task_title: str
+    task_version: int
+    method: str
+    method_title: str
+    control: bool
+    backbone: str
+    backbone_revision: str
+    train_size: int
+    start: str
+    seed: int
+    parameters: str
+    recipe: str
+    metric: str
+    run_id: str | None
+    status: str
+    reason: str
+    stack_id: str | None
+    started_at: str | None
+    git_commit: str | None
+    git_dirty: bool | None
+    adapter_params: int | None
+    head_params: int | None
+    trainable_params: int | None
+    total_params: int | None
+    train_flops: float | None
+    inference_flops_per_example: float | None
+    load_seconds: float | None
+    init_seconds: float | None
+    train_seconds: float | None
+    eval_seconds: float | None
+    start_seconds: float | None
+    examples_per_second: float | None
+    tokens_per_second: float | None
+    padding_share: float | None
+    peak_memory_bytes: int | None
+    adapter_bytes: int | None
+    score_last: float | None
+    epoch_last: int | None
+    score_selected: float | None
+    epoch_selected: int | None
+    score_optimistic: float | None
+    epoch_optimistic: int | None
+
+    def score(self, protocol: str) -> float | None:
+        """The primary metric under "last", "selected" or "optimistic"; None without a good run."""
+        value: float | None = getattr(self, f"score_{protocol}") if self.status == "ok" else None
+        return value
+
+
+@dataclass(frozen=True)
+class SuiteRows:
+    """A suite's rows with what the database keeps of the suite, its methods and its tasks."""
+
+    name: str
+    title: str
+    description: str
+    rank_by: str
+    rows: tuple[Row, ...]
+    methods: Mapping[str, MethodInfo]
+    """By name."""
+    tasks: Mapping[tuple[str, int], TaskInfo]
+    """By name and version."""
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def load_suites(store: Store) -> list[SuiteRows]:
+    """All suites of a database, by name."""
+    return _suites(store, None)
+
+
+def load_suite(store: Store, name: str) -> SuiteRows:
+    """One suite by name; UserError with the nearest name if the database has no such suite."""
+    return next(suite for suite in _suites(store, name) if suite.name == name)
+
+
+def _suites(store: Store, name: str | None) -> list[SuiteRows]:
+    from harness.results import results  # brings pandas, which the other rooms' --help must not wait for
+
+    by_suite: dict[str, list[Row]] = defaultdict(list)
+    for row in rows_from_frame(results(store, name)):
+        by_suite[row.suite].append(row)
+    methods = {method.name: method for method in store.methods()}
+    tasks = {(task.name, task.version): task for task in store.tasks()}
+    return [
+        SuiteRows(s.name, s.title, s.description, s.rank_by, tuple(by_suite[s.name]), methods, tasks)
+        for s in store.suites()
+    ]
+
+
+def rows_from_frame(frame: pd.DataFrame) -> list[Row]:
+    """Typed rows of a frame made by `harness.results.results`, in its order."""
+    chosen = frame[list(COLUMNS)].assign(
+        started_at=frame["started_at"].map(_iso),
+        status=frame["status"].fillna(PLANNED),
+        reason=frame["reason"].fillna(""),
+    )
+    plain = chosen.astype(object).where(chosen.notna(), None)
+    return [Row(*values) for values in plain.itertuples(index=False, name=None)]
+
+
+def rows_as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows as flat dictionaries that JSON can hold."""
+    return [asdict(row) for row in rows]
+
+
+def rows_as_json(rows: Sequence[Row]) -> str:
+    """Rows as a JSON list, one object a line, None as null."""
+    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in rows_as_records(rows))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def rows_as_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV with a header line; None as an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows_as_records(rows))
+    return text.getvalue()
+
+
+def _iso(time: Any) -> str | None:
+    """A time as text; None for None and NaT."""
+    return time.isoformat() if time == time and time is not None else None

@@ -1,0 +1,260 @@
+"""What a report shows, as plain data: one view per suite, made from rows. No markup, no numbers as text.
+
+A *board* is one table; the suite's view holds a
+board for each grid of one training size and protocol, and learning curves for each grid of several sizes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from reports.cells import Cell, RowCosts, average_over_tasks, cell, costs_of, scores_by_seed
+from reports.rows import PLANNED, Row, SuiteRows
+
+PROTOCOLS = ("last", "selected", "optimistic")
+"""How a run's epoch is chosen, as `harness.results.PROTOCOLS` defines; a suite's `rank_by` names the one in use."""
+
+MAIN = "main"
+"""The grid that a suite's first table is made of."""
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One row of a table."""
+
+    label: str
+    title: str
+    control: bool
+    cells: tuple[Cell, ...]
+    """In the order of the board's tasks."""
+    average: Cell
+    """Mean over tasks; its spread is over the seeds that every task has. Empty if a task has no score."""
+    missing: tuple[str, ...]
+    """Titles of the tasks without a score."""
+    costs: RowCosts
+
+
+@dataclass(frozen=True)
+class TaskColumn:
+    """One task of a table."""
+
+    name: str
+    title: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table: rows in order of their average, incomplete ones last. The order is no ranking."""
+
+    grid: str
+    protocol: str
+    tasks: tuple[TaskColumn, ...]
+    contenders: tuple[BoardRow, ...]
+    controls: tuple[BoardRow, ...]
+
+    @property
+    def rows(self) -> tuple[BoardRow, ...]:
+        return self.contenders + self.controls
+
+    @property
+    def usual_n(self) -> int:
+        """The number of seeds that most cells have; 0 without any score."""
+        counts = Counter(c.n for row in self.rows for c in row.cells if c.n)
+        return max(counts, key=lambda n: (counts[n], n), default=0)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One grid's boards, the suite's own protocol first."""
+
+    grid: str
+    boards: tuple[Board, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One training size of a curve; size 0 is all rows that the task has."""
+
+    size: int
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Score over training size of one row on one task, sizes ascending, "all" (0) last."""
+
+    label: str
+    title: str
+    points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """The curves of one grid on one task."""
+
+    grid: str
+    task: TaskColumn
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class MethodNote:
+    """What a table's reader may look up about a method."""
+
+    title: str
+    formula: str
+    paper: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class SuiteView:
+    """Everything that a report says about one suite."""
+
+    name: str
+    title: str
+    description: str
+    rank_by: str
+    sections: tuple[Section, ...]
+    """The main grid first."""
+    panels: tuple[CurvePanel, ...]
+    labels: tuple[str, ...]
+    """Row labels in the order of the plan: a label's colour and shape is its place in here."""
+    methods: tuple[MethodNote, ...]
+    backbones: tuple[str, ...]
+    rows: tuple[Row, ...]
+    failures: tuple[Row, ...]
+    unfinished: int
+    """Trials without any run yet."""
+    seeds: int
+    stack: str | None
+    """The stack that times and memory are taken from: the one with most runs."""
+    other_stacks: int
+
+    @property
+    def main(self) -> Board | None:
+        """The first table, or None if no grid of one training size has rows."""
+        return self.sections[0].boards[0] if self.sections else None
+
+
+def suite_view(suite: SuiteRows) -> SuiteView:
+    """The view of one suite. A suite without runs has boards with empty cells."""
+    rows = suite.rows
+    done = [row for row in rows if row.status == "ok"]
+    stacks = Counter(row.stack_id for row in done if row.stack_id)
+    stack = max(stacks, key=lambda name: (stacks[name], name), default=None)
+    protocols = sorted(PROTOCOLS, key=lambda name: name != suite.rank_by)
+    grids = _grids(rows)
+    sized = {name: members for name, members in grids.items() if len({row.train_size for row in members}) > 1}
+    return SuiteView(
+        name=suite.name,
+        title=suite.title or suite.name,
+        description=suite.description,
+        rank_by=suite.rank_by,
+        sections=tuple(
+            Section(name, tuple(_board(protocol, members, stack) for protocol in protocols))
+            for name, members in grids.items()
+            if name not in sized
+        ),
+        panels=tuple(panel for members in sized.values() for panel in _panels(members, suite.rank_by)),
+        labels=_unique(row.label for row in rows),
+        methods=_method_notes(suite),
+        backbones=_unique(row.backbone for row in rows),
+        rows=rows,
+        failures=tuple(row for row in rows if row.status not in ("ok", PLANNED)),
+        unfinished=len({row.trial_id for row in rows if row.status == PLANNED}),
+        seeds=len({row.seed for row in done}),
+        stack=stack,
+        other_stacks=max(0, len(stacks) - 1),
+    )
+
+
+def _grids(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by grid, the main grid first."""
+    grids: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        grids[row.grid].append(row)
+    return dict(sorted(grids.items(), key=lambda item: item[0] != MAIN))
+
+
+def _board(protocol: str, rows: Sequence[Row], stack: str | None) -> Board:
+    tasks = tuple(_task_column(row) for row in _first_by(rows, lambda row: row.task))
+    board_rows = [_board_row(protocol, tasks, members, stack) for members in _by_label(rows).values()]
+    board_rows.sort(key=lambda row: (row.average.mean is None, -(row.average.mean or 0.0), row.label))
+    return Board(
+        rows[0].grid,
+        protocol,
+        tasks,
+        tuple(row for row in board_rows if not row.control),
+        tuple(row for row in board_rows if row.control),
+    )
+
+
+def _board_row(protocol: str, tasks: Sequence[TaskColumn], rows: Sequence[Row], stack: str | None) -> BoardRow:
+    by_task = [[row for row in rows if row.task == task.name and row.status == "ok"] for task in tasks]
+    scores = [scores_by_seed(members, protocol) for members in by_task]
+    return BoardRow(
+        label=rows[0].label,
+        title=_row_title(rows[0]),
+        control=rows[0].control,
+        cells=tuple(cell(list(by_seed.values())) for by_seed in scores),
+        average=average_over_tasks(scores),
+        missing=tuple(task.title for task, by_seed in zip(tasks, scores, strict=True) if not by_seed),
+        costs=costs_of(by_task, stack),
+    )
+
+
+def _panels(rows: Sequence[Row], protocol: str) -> list[CurvePanel]:
+    """One panel for each task; tasks and labels without a score are left out."""
+    panels = []
+    for first in _first_by(rows, lambda row: row.task):
+        members = [row for row in rows if row.task == first.task and row.score(protocol) is not None]
+        curves = tuple(_curve(of_label, protocol) for of_label in _by_label(members).values())
+        if curves:
+            panels.append(CurvePanel(first.grid, _task_column(first), curves))
+    return panels
+
+
+def _curve(rows: Sequence[Row], protocol: str) -> Curve:
+    sizes = sorted({row.train_size for row in rows}, key=lambda size: (size == 0, size))
+    points = []
+    for size in sizes:
+        scores = scores_by_seed((row for row in rows if row.train_size == size), protocol)
+        points.append(CurvePoint(size, cell(list(scores.values()))))
+    return Curve(rows[0].label, _row_title(rows[0]), tuple(points))
+
+
+def _row_title(row: Row) -> str:
+    """The method's title where the row is named after its method, else the label, which tells variants apart."""
+    return row.method_title if row.label == row.method else row.label
+
+
+def _task_column(row: Row) -> TaskColumn:
+    return TaskColumn(row.task, row.task_title, row.metric)
+
+
+def _method_notes(suite: SuiteRows) -> tuple[MethodNote, ...]:
+    found = [suite.methods[name] for name in _unique(row.method for row in suite.rows) if name in suite.methods]
+    return tuple(MethodNote(info.title, info.formula, info.paper, info.summary) for info in found)
+
+
+def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.label].append(row)
+    return groups
+
+
+def _first_by(rows: Iterable[Row], key: Callable[[Row], str]) -> list[Row]:
+    """The first row of each key, in order of appearance."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(key(row), row)
+    return list(first.values())
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,104 @@
+"""Generated text for pretraining: the language of the tasks, without their labels and without their content.
+
+Everything that has content is drawn from the split "pretrain"; see `tasks._content.splits`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from tasks._content.arithmetic import Problems, equation
+from tasks._content.events import Event, Extras, World, clause, sentence
+from tasks._content.lexicon import Domain
+from tasks._content.relations import RELATIONS, belongs, related
+from tasks._content.syntax import draw_clause, words
+
+Passage = tuple[str, ...]
+"""One or two segments: a text, or a text and its continuation."""
+
+_DOMAINS: tuple[Domain, ...] = ("village", "harbour")
+_OPENINGS: dict[str, tuple[str, ...]] = {
+    "entailment": ("Therefore ", "So ", "Surely "),
+    "neutral": ("Perhaps ", "Maybe ", "Possibly "),
+    "contradiction": ("It is false that ", "Nobody believes that ", "It is wrong that "),
+}
+
+
+def encoder_passages(seed: int) -> Iterator[Passage]:
+    """Endless sentences and pairs of sentences for the encoder."""
+    rng = random.Random(f"encoder/{seed}")
+    worlds = [World(domain, "pretrain", rng, unique=False) for domain in _DOMAINS]
+    makers = (_single, _restated, _restated, _followed, _followed, _beside)
+    while True:
+        yield rng.choice(makers)(rng.choice(worlds))
+
+
+def decoder_passages(seed: int) -> Iterator[Passage]:
+    """Endless lines for the decoder: equations, told stories, and some of the encoder's sentences."""
+    rng = random.Random(f"decoder/{seed}")
+    problems = Problems("pretrain", rng, unique=False)
+    sentences = encoder_passages(seed)
+    while True:
+        draw = rng.random()
+        if draw < 0.45:
+            yield (", ".join(equation(rng) for _ in range(4)) + ".",)
+        elif draw < 0.9:
+            problem = problems.problem()
+            yield (f"{problem.premise} {problem.conclusion}",)
+        else:
+            yield (" ".join(next(sentences)),)
+
+
+def sample(passages: Callable[[int], Iterator[Passage]], seed: int, count: int) -> list[Passage]:
+    """The first `count` passages."""
+    return list(islice(passages(seed), count))
+
+
+def _single(world: World) -> Passage:
+    if world.rng.random() < 0.1:
+        return (sentence(belongs(world, world.event(Extras()))),)
+    return (sentence(words(world, draw_clause(world))),)
+
+
+def _restated(world: World) -> Passage:
+    """The same event in two wordings."""
+    event = world.event(Extras())
+    return _sentences(event, event, world)
+
+
+def _followed(world: World) -> Passage:
+    """What follows, may be, or cannot be, said with a word of conclusion, doubt or denial."""
+    relation = world.rng.choice(RELATIONS)
+    pair = related(world, world.event(Extras()), relation)
+    opening = world.rng.choice(_OPENINGS[relation])
+    return sentence(pair.first), sentence(opening + pair.second)
+
+
+def _beside(world: World) -> Passage:
+    """Two events that share some of their parts."""
+    first = second = world.event(Extras())
+    for change in world.rng.sample((_with_person, _with_action, _with_thing, _with_place), 2):
+        second = change(world, second)
+    return _sentences(first, second, world, "also, ")
+
+
+def _sentences(first: Event, second: Event, world: World, opening: str = "") -> Passage:
+    return sentence(clause(first, world.style())), sentence(opening + clause(second, world.style()))
+
+
+def _with_person(world: World, event: Event) -> Event:
+    return world.other_person(event) or event
+
+
+def _with_action(world: World, event: Event) -> Event:
+    return world.other_action(event) or event
+
+
+def _with_thing(world: World, event: Event) -> Event:
+    return world.other_thing(event, same_kind=world.rng.random() < 0.5) or event
+
+
+def _with_place(world: World, event: Event) -> Event:
+    return world.other_place(event)

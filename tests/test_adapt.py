@@ -1,0 +1,178 @@
+"""Attaching a method to a model: what moves, what is counted, and that it comes off without a trace."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import RobertaConfig, RobertaForSequenceClassification
+
+from harness.adapt import AdaptedLinear, Attachment, Support, attach
+from harness.api import LinearMethod, Method
+from harness.decompositions import CachedDecompositions
+from harness.errors import UserError
+from harness.plugins import discover, make_method
+from harness.targets import select_modules
+
+METHODS = discover().methods
+LINEAR = sorted(name for name, cls in METHODS.items() if issubclass(cls, LinearMethod))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=60,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=40,
+        max_position_embeddings=40,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return RobertaForSequenceClassification(config).eval()
+
+
+def support(model: nn.Module, folder: Path) -> Support:
+    gradients = {
+        name: torch.randn(module.weight.shape, generator=torch.Generator().manual_seed(len(name)))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    pretrained = copy.deepcopy(model)
+    return Support(
+        CachedDecompositions(folder), lambda name: pretrained.get_parameter(f"{name}.weight").detach(), gradients, 1e-3
+    )
+
+
+def attached(model: nn.Module, name: str, folder: Path, seed: int = 0, **values: object) -> tuple[Attachment, Method]:
+    cls = METHODS[name]
+    rank = {"r": 4} if name != "svd_lora" and "r" in cls.__dataclass_fields__ else {}
+    method = make_method(cls, {**rank, **values})
+    return attach(model, method, ("classifier",), seed, support(model, folder)), method
+
+
+def batch() -> dict[str, Tensor]:
+    ids = torch.randint(3, 60, (5, 9), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([0, 1, 1, 0, 1])}
+
+
+def step(model: nn.Module) -> None:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # no epsilon: on so small a model the attention's gradients are tiny, and every tensor must be seen to move
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, eps=1e-30)
+    model(**batch()).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_training_moves_exactly_the_declared_tensors(name: str, model: nn.Module, tmp_path: Path) -> None:
+    attached(model, name, tmp_path)
+    trainable = {key for key, value in model.named_parameters() if value.requires_grad}
+    assert any(".adapter." in key for key in trainable)
+    assert all(".adapter." in key or key.startswith("classifier.") for key in trainable)
+    before = state(model)
+    for _ in range(3):
+        step(model)
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == trainable
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_merging_keeps_the_function_and_detaching_restores_the_bits(
+    name: str, model: nn.Module, tmp_path: Path
+) -> None:
+    before = state(model)
+    attachment, _ = attached(model, name, tmp_path)
+    for _ in range(2):
+        step(model)
+    adapted = model(**batch()).logits
+    head = {key: value for key, value in state(model).items() if key.startswith("classifier.")}
+    attachment.merge()
+    assert not any(isinstance(module, AdaptedLinear) for module in model.modules())
+    torch.testing.assert_close(model(**batch()).logits, adapted, rtol=1e-4, atol=1e-5)
+    attachment.detach()
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], head.get(key, before[key])) for key in before)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_counted_parameters_equal_the_formula(name: str, model: nn.Module, tmp_path: Path) -> None:
+    shapes = select_modules(model, make_method(METHODS[name], {}).targets, "all")
+    _, method = attached(model, name, tmp_path)
+    assert isinstance(method, LinearMethod)
+    counted = sum(
+        value.numel() for key, value in model.named_parameters() if value.requires_grad and ".adapter." in key
+    )
+    declared = [method.count(*target.shape) for target in shapes]
+    if None in declared:
+        assert 0 < counted <= sum(min(target.shape) for target in shapes)
+    else:
+        assert counted == sum(item for item in declared if item is not None)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_same_seed_same_tensors_and_no_touch_of_the_global_generator(
+    name: str, model: nn.Module, tmp_path: Path
+) -> None:
+    twin = copy.deepcopy(model)
+    torch.manual_seed(5)
+    expected = torch.random.get_rng_state()
+    attached(model, name, tmp_path, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), expected)
+    torch.manual_seed(99)
+    attached(twin, name, tmp_path, seed=3)
+    assert all(torch.equal(value, state(twin)[key]) for key, value in state(model).items())
+
+
+def test_a_trained_bias_is_counted_and_never_reaches_the_backbone(model: nn.Module, tmp_path: Path) -> None:
+    before = state(model)
+    attachment, _ = attached(model, "lora", tmp_path, bias=True)
+    counted = sum(v.numel() for k, v in model.named_parameters() if v.requires_grad and "classifier" not in k)
+    assert counted == 2 * 2 * (4 * (24 + 24) + 24)
+    step(model)
+    attachment.detach()
+    backbone = {key: value for key, value in model.state_dict().items() if not key.startswith("classifier.")}
+    assert all(torch.equal(value, before[key]) for key, value in backbone.items())
+
+
+def test_the_frozen_weight_is_shared_not_copied(model: nn.Module, tmp_path: Path) -> None:
+    original = model.roberta.encoder.layer[0].attention.self.query.weight
+    attachment, _ = attached(model, "lora", tmp_path)
+    adapted = attachment.adapted("roberta.encoder.layer.0.attention.self.query")
+    assert adapted.base.weight.data_ptr() == original.data_ptr()
+
+
+def test_a_failing_initialisation_leaves_nothing_attached(model: nn.Module, tmp_path: Path) -> None:
+    before = state(model)
+    with pytest.raises(UserError, match=r"lora_xs.*r = 25.*layer.0"):
+        attached(model, "lora_xs", tmp_path, r=25)
+    assert model.state_dict().keys() == before.keys()
+    assert not any(isinstance(module, AdaptedLinear) for module in model.modules())
+
+
+def test_dropout_acts_on_the_adapter_path_only(model: nn.Module, tmp_path: Path) -> None:
+    reference = model(**batch()).logits
+    attached(model, "lora", tmp_path, dropout=0.5)
+    model.train()  # B = 0: whatever dropout does to the adapter's input, the function is the backbone's
+    torch.testing.assert_close(model(**batch()).logits, reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter", "head"), [("ft", True, True), ("head_only", False, True), ("warmup_only", False, False)]
+)
+def test_methods_without_maps(name: str, adapter: bool, head: bool, model: nn.Module, tmp_path: Path) -> None:
+    attached(model, name, tmp_path)
+    flags = {key: value.requires_grad for key, value in model.named_parameters()}
+    assert {flag for key, flag in flags.items() if not key.startswith("classifier.")} == {adapter}
+    assert {flag for key, flag in flags.items() if key.startswith("classifier.")} == {head}

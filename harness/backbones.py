@@ -179,11 +179,10 @@ def _hub_commit(name: str, revision: str, settings: Settings) -> str:
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         commit = HfApi().model_info(name, revision=revision or None, timeout=20).sha
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the hub client raises its own, its transport's and the system's errors
         reason = f"is not on the hub, or the hub is out of reach ({type(error).__name__})."
         raise UserError(f"backbone '{name}' {reason} {_where_looked(settings)}") from error
     return commit or revision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from harness import adapt, backbones, data, gradients, loop, starts
-from harness.api import DataRoot, LinearMethod, Method, ParameterGroup, Task
+from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
+from harness.generation import load_scorer
 from harness.plugins import Plugins, discover, make_method
 from harness.records import SELECT
 from harness.settings import Settings
@@ -80,13 +82,17 @@ def _plugins(settings: Settings) -> Plugins:
 
 
 def prepare(trial: Trial, settings: Settings) -> Bench:
-    """Plugins and rows of a trial."""
+    """Plugins and rows of a trial; what scoring imports is imported here, outside every clock."""
     plugins = _plugins(settings)
     task = plugins.tasks[trial.task]
+    importlib.import_module("harness.metric_modules")
+    if isinstance(task, GenerationTask):
+        load_scorer()
     method = make_method(plugins.methods[trial.method], trial.parameters)
     rows = data.load_task(task, DataRoot(settings.data_root))
     train = data.subset(rows.train, trial.train_size, trial.seed, task.name)
-    return Bench(trial, settings, task, method, train, {SELECT: rows.select, **rows.tests}, rows.sha256)
+    select = rows.select.head(trial.recipe.select_rows or len(rows.select))
+    return Bench(trial, settings, task, method, train, {SELECT: select, **rows.tests}, rows.sha256)
 
 
 def load(bench: Bench, device: torch.device) -> Stage:

@@ -142,7 +142,7 @@ def _parse(url: str) -> tuple[sa.URL, Path | None]:
     try:
         parsed = sa.make_url(url)
         name = parsed.get_dialect().name
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise UserError(f"'{url}' is not a database URL: {error}. Give a file, or postgresql+psycopg://...") from None
     if name != "sqlite":
         return parsed, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class UserError(Exception):
@@ -13,7 +14,7 @@ class UserError(Exception):
 class TrialFailure(Exception):
     """A trial that ended badly for a known reason; it becomes a run row with `status`."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: Literal["failed", "oom", "diverged"], reason: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness import data, loop, metrics
 from harness.api import GenerationTask, Task
+from harness.errors import TrialFailure
 from harness.generation import evaluate_generation
 from harness.records import SELECT, Predictions, Score
 from harness.trial import Recipe
@@ -35,8 +37,13 @@ class Evaluator:
             self.record(split, epoch, self._predict(model, frame))
 
     def record(self, split: str, epoch: int, values: list[Any]) -> None:
-        """Score the predictions `values` (in row order) of one split after one epoch and keep them."""
+        """Score the predictions `values` (in row order) of one split after one epoch and keep them.
+
+        Raises TrialFailure("diverged") for a regression that predicts infinity or no number.
+        """
         frame = self.frames[split]
+        if self.task.kind == "regression" and not all(map(math.isfinite, values)):
+            raise TrialFailure("diverged", f"a prediction on '{split}' was not finite after epoch {epoch}")
         labels = references(self.task, frame)
         for metric in self.task.metrics:
             self.scores.append(Score(epoch, split, metric, metrics.compute(metric, values, labels)))
@@ -72,6 +79,7 @@ def with_rows(
 def references(task: Task, frame: pd.DataFrame) -> list[Any]:
     """What predictions are compared with: label ids, floats, or the reference answers' final part."""
     if isinstance(task, GenerationTask):
-        return [task.extract(task.answer(row)) for row in frame.to_dict("records")]
+        rows = cast("list[dict[str, Any]]", frame.to_dict("records"))
+        return [task.extract(task.answer(row)) for row in rows]
     kind = float if task.kind == "regression" else int
     return [kind(label) for label in frame["label"]]

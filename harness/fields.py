@@ -68,6 +68,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         "max_length": (recipe.max_length >= 4, "at least 4"),
         "backbone_dropout": (recipe.backbone_dropout == -1 or 0 <= recipe.backbone_dropout < 1, "-1 or in [0, 1)"),
         "eval_batch_size": (recipe.eval_batch_size >= 1, "at least 1"),
+        "select_rows": (recipe.select_rows >= 0, "at least 0"),
     }
     for key, (good, demand) in ranges.items():
         if not good:

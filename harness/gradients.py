@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from harness.api import LinearMethod
 from harness.targets import select_modules
@@ -43,9 +44,8 @@ def sample_rows(rows: int, samples: int, seed: int) -> Sequence[int]:
     return torch.randperm(rows, generator=generator)[:samples].tolist()
 
 
-def _collect(model: nn.Module, name: str, sums: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
-    weight = model.get_submodule(name).weight
-    assert isinstance(weight, nn.Parameter)
+def _collect(model: nn.Module, name: str, sums: dict[str, Tensor]) -> RemovableHandle:
+    weight = model.get_parameter(f"{name}.weight")
     weight.requires_grad_(True)
 
     def take(parameter: Tensor) -> None:
@@ -54,7 +54,8 @@ def _collect(model: nn.Module, name: str, sums: dict[str, Tensor]) -> torch.util
         sums[name] = sums[name] + gradient if name in sums else gradient
         parameter.grad = None
 
-    return weight.register_post_accumulate_grad_hook(take)
+    handle: RemovableHandle = weight.register_post_accumulate_grad_hook(take)
+    return handle
 
 
 def _backward(model: nn.Module, batches: Iterable[Mapping[str, Tensor]], seed: int) -> None:

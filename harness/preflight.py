@@ -58,11 +58,11 @@ def check_data(trials: Sequence[Trial], plugins: Plugins, settings: Settings) ->
 def check_disk(folder: Path, needed: int = DISK_BYTES) -> None:
     """Raise UserError unless the disk under `folder` (which need not exist yet) has `needed` bytes left."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
+    total, _, free = shutil.disk_usage(existing)
+    if total and free < needed:  # a file system without a size (/proc) is for the writer to complain about
         raise UserError(
             f"only {free / 2**20:.0f} MiB are free on the disk of {folder}; a run wants {needed / 2**20:.0f} MiB. "
-            "Make room, or name another cache folder with --cache-root."
+            "Make room, or name other places with --cache-root and --db."
         )
 
 

@@ -50,6 +50,7 @@ def finite(value: Any) -> Any:
 
 
 def or_nan(value: float | None) -> float:
+    """The value, with NaN for what the database holds as NULL."""
     return math.nan if value is None else value
 
 
@@ -71,13 +72,13 @@ def insert_missing(connection: sa.Connection, model: type[schema.Base], new: lis
 
 def _insert(connection: sa.Connection, model: type[schema.Base]) -> sqlite.Insert | postgresql.Insert:
     # Both dialects spell ON CONFLICT alike, but SQLAlchemy keeps it out of its common insert().
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(model)
+    return postgresql.insert(model) if connection.dialect.name == "postgresql" else sqlite.insert(model)
 
 
 def insert_trials(connection: sa.Connection, trials: Iterable[Trial]) -> None:
     """Insert the trials, and their backbones, that are not there yet."""
     distinct = {trial.id: trial for trial in trials}
-    backbones = {trial.backbone for trial in distinct.values()}
+    backbones = dict.fromkeys(trial.backbone for trial in distinct.values())
     insert_missing(connection, schema.Backbone, [{"name": b.name, "revision": b.revision} for b in backbones])
     insert_missing(connection, schema.Trial, [_trial_row(trial_id, trial) for trial_id, trial in distinct.items()])
 

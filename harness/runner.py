@@ -17,7 +17,7 @@ from harness.devices import pick_device
 from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator, references
 from harness.provenance import provenance
-from harness.records import ParameterCounts, RunRecord, Status
+from harness.records import Costs, ParameterCounts, RunRecord, Status
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -116,7 +116,7 @@ def _run_baseline(bench: Bench, method: Baseline) -> RunRecord:
     return dataclasses.replace(record, parameters=ParameterCounts(adapter=0, head=0, total=0))
 
 
-def _record(bench: Bench, evaluator: Evaluator, measured: costs.Costs) -> RunRecord:
+def _record(bench: Bench, evaluator: Evaluator, measured: Costs) -> RunRecord:
     now = datetime.now(UTC)
     return RunRecord(
         bench.trial,

@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from harness.records import Status
 
 SCHEMA_VERSION = 1
-"""Number of the newest file in `migrations/versions`."""
+"""Number of the newest file in `migrations/versions`: a change of the models needs a new file and a new number."""
 
 VERSION_TABLE = "harness_schema"
 """Table in which Alembic keeps the schema version; its presence marks a database as ours."""

@@ -83,9 +83,10 @@ def open_store(url: str, create: bool = True) -> Store:
             "update the harness."
         )
     if version is None or version < SCHEMA_VERSION:
+        if not create and version is None:
+            raise UserError(f"{database.where} holds no results yet; `python -m harness run --all` makes some.")
         if not create:
-            found = "holds no results yet" if version is None else f"has the older schema {version}"
-            raise UserError(f"{database.where} {found}; `python -m harness run` brings it up to date.")
+            raise UserError(f"{database.where} has the older schema {version}; any `python -m harness run` updates it.")
         database.migrate()
     return Store(database)
 

@@ -36,6 +36,8 @@ class Recipe:
     backbone_dropout: float = -1.0
     """Dropout inside the backbone and before the head; -1 keeps what its configuration says."""
     eval_batch_size: int = 64
+    select_rows: int = 0
+    """Rows of `select` to choose an epoch on; 0 takes all that the task sets aside."""
 
 
 @dataclass(frozen=True)

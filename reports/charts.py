@@ -89,8 +89,8 @@ def score_over_parameters(board: Board, marks: Marks) -> tuple[Chart, list[Board
         _Point(row.label, row.title, x if (x := logs[row.label]) is not None else axis.low + 0.3, row.average)
         for row in drawn
     ]
-    told = "; ".join(
-        f"{row.title} {formats.score(row.average.mean)} with {_parameters(row)} adapter parameters" for row in drawn
+    told = "Average score and adapter parameters: " + "; ".join(
+        f"{row.title} {formats.score(row.average.mean)}, {formats.span(row.costs.adapter_params)}" for row in drawn
     )
     chart = _plot(points, axis, marks, SCATTER, lines=False)
     return Chart("Average score over adapter parameters", told, _tidy(chart, "Average score")), low_controls
@@ -98,11 +98,11 @@ def score_over_parameters(board: Board, marks: Marks) -> tuple[Chart, list[Board
 
 def size_curves(panel: CurvePanel, marks: Marks) -> Chart:
     """Score over training size on one task: mean and spread of every row; "all" stands last."""
-    sizes = sorted({p.size for curve in panel.curves for p in curve.points}, key=lambda size: (size == 0, size))
+    sizes = panel.sizes
     known = [math.log2(size) for size in sizes if size]
     after = (max(known) + 1.0) if known else 0.0
     at = {size: math.log2(size) if size else after for size in sizes}
-    ticks = {at[size]: f"{size:,}" if size else "all" for size in sizes}
+    ticks = {at[size]: formats.train_size(size) for size in sizes}
     width = max(at.values()) - min(at.values()) or 1.0
     longest = max(len(curve.title) for curve in panel.curves)
     room = (CHARACTER * longest + 2 * GAP) / PANEL.width
@@ -137,11 +137,6 @@ def _log_parameters(row: BoardRow) -> float | None:
     if span is None or span.low <= 0:
         return None
     return (math.log10(span.low) + math.log10(span.high)) / 2
-
-
-def _parameters(row: BoardRow) -> str:
-    span = row.costs.adapter_params
-    return formats.DASH if span is None else formats.span(span.low, span.high)
 
 
 def _plot(points: Sequence[_Point], axis: _Axis, marks: Marks, size: Size, lines: bool) -> alt.LayerChart:
@@ -217,7 +212,11 @@ def _tick_names(axis: _Axis) -> str:
 
 def _tidy(chart: alt.LayerChart, title: str) -> str:
     """The chart as SVG to be put into a page: one labelled image, no background, no style of its own."""
-    configured = chart.configure(background="transparent", font="Helvetica, Arial, sans-serif").configure_view(stroke=None).configure_axis(titleFontWeight="normal", titlePadding=8)
+    configured = (
+        chart.configure(background="transparent", font="Helvetica, Arial, sans-serif")
+        .configure_view(stroke=None)
+        .configure_axis(titleFontWeight="normal", titlePadding=8)
+    )
     svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
     opening = re.match(r"<svg[^>]*?(width=\"[\d.]+\" height=\"[\d.]+\" viewBox=\"[^\"]*\")[^>]*>", svg)
     assert opening is not None

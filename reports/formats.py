@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
+from reports.cells import Cell, Span
+from reports.views import BoardRow
+
 DASH = "–"
 """What stands for an unknown number, everywhere."""
+
+BOARD_COLUMNS = ("Average", "Adapter params", "Head params", "FLOPs", "Seconds", "Memory")
+"""What `board_row` prints after the tasks."""
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -21,14 +27,47 @@ def spread(value: float | None) -> str:
     return f"± {score(value)}"
 
 
+def cell(value: Cell, usual_n: int) -> str:
+    """ "86.3 ± 0.4", with n where it is one or not the table's usual one; a dash without a score."""
+    if value.mean is None:
+        return DASH
+    n = f" (n={value.n})" if value.n != usual_n or value.n == 1 else ""
+    return f"{score(value.mean)} {spread(value.spread)}{n}"
+
+
+def average(row: BoardRow, usual_n: int) -> str:
+    """The row's average as `cell` prints it, or how many tasks it has: "4 of 5 tasks"."""
+    return tasks_scored(row) if row.missing else cell(row.average, usual_n)
+
+
+def tasks_scored(row: BoardRow) -> str:
+    """Tasks with a score of all the table's: "4 of 5 tasks"."""
+    return f"{len(row.cells) - len(row.missing)} of {plural(len(row.cells), 'task')}"
+
+
+def board_row(row: BoardRow, usual_n: int) -> list[str]:
+    """Scores, average and costs of a table row, in the order of `BOARD_COLUMNS` after the tasks."""
+    return [
+        *(cell(value, usual_n) for value in row.cells),
+        average(row, usual_n),
+        span(row.costs.adapter_params),
+        span(row.costs.head_params),
+        quantity(row.costs.train_flops),
+        seconds(row.costs.train_seconds),
+        quantity(row.costs.peak_memory_bytes, "B"),
+    ]
+
+
 def count(value: float | None) -> str:
     """A whole number with thousands separators: 294912 -> "294,912"."""
     return f"{value:,.0f}" if _known(value) else DASH
 
 
-def span(low: float | None, high: float | None) -> str:
+def span(value: Span | None) -> str:
     """A whole number, or the range of it over tasks: "1,024" or "1,024–4,096"."""
-    return count(low) if low == high else f"{count(low)}–{count(high)}"
+    if value is None:
+        return DASH
+    return count(value.low) if value.low == value.high else f"{count(value.low)}–{count(value.high)}"
 
 
 def quantity(value: float | None, unit: str = "") -> str:
@@ -53,6 +92,11 @@ def short(value: int) -> str:
 def seconds(value: float | None) -> str:
     """A duration in seconds with three significant digits: 12.34 -> "12.3", 1234.5 -> "1,234"."""
     return _three_digits(value) if _known(value) else DASH
+
+
+def train_size(value: int) -> str:
+    """A number of training rows: 1000 -> "1,000"; 0 -> "all"."""
+    return f"{value:,}" if value else "all"
 
 
 def plural(number: int, noun: str) -> str:

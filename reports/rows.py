@@ -76,6 +76,11 @@ class Row:
     score_optimistic: float | None
     epoch_optimistic: int | None
 
+    @property
+    def title(self) -> str:
+        """The method's title where the row is named after its method, else the label, which tells variants apart."""
+        return self.method_title if self.label == self.method else self.label
+
     def score(self, protocol: str) -> float | None:
         """The primary metric under "last", "selected" or "optimistic"; None without a good run."""
         value: float | None = getattr(self, f"score_{protocol}") if self.status == "ok" else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reports.views import Board
 
-WIDTH = 120
+WIDTH = 96
 """Pixels; x positions run from 0 to WIDTH."""
 MARGIN = 8
 

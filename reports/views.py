@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.cells import Cell, RowCosts, average_over_tasks, cell, costs_of, scores_by_seed
+from reports.cells import EMPTY, Cell, RowCosts, average_over_tasks, cell, costs_of, scores_by_seed
 from reports.rows import PLANNED, Row, SuiteRows
 
 PROTOCOLS = ("last", "selected", "optimistic")
@@ -90,6 +90,10 @@ class Curve:
     title: str
     points: tuple[CurvePoint, ...]
 
+    def at(self, size: int) -> Cell:
+        """The cell of one training size; empty if the row was not run with it."""
+        return next((point.cell for point in self.points if point.size == size), EMPTY)
+
 
 @dataclass(frozen=True)
 class CurvePanel:
@@ -99,11 +103,17 @@ class CurvePanel:
     task: TaskColumn
     curves: tuple[Curve, ...]
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All training sizes, ascending, "all" (0) last."""
+        return _ascending(point.size for curve in self.curves for point in curve.points)
+
 
 @dataclass(frozen=True)
 class MethodNote:
     """What a table's reader may look up about a method."""
 
+    name: str
     title: str
     formula: str
     paper: str
@@ -127,6 +137,8 @@ class SuiteView:
     backbones: tuple[str, ...]
     rows: tuple[Row, ...]
     failures: tuple[Row, ...]
+    done: int
+    """Trials with a good run."""
     unfinished: int
     """Trials without any run yet."""
     seeds: int
@@ -165,6 +177,7 @@ def suite_view(suite: SuiteRows) -> SuiteView:
         backbones=_unique(row.backbone for row in rows),
         rows=rows,
         failures=tuple(row for row in rows if row.status not in ("ok", PLANNED)),
+        done=len({row.trial_id for row in done}),
         unfinished=len({row.trial_id for row in rows if row.status == PLANNED}),
         seeds=len({row.seed for row in done}),
         stack=stack,
@@ -198,7 +211,7 @@ def _board_row(protocol: str, tasks: Sequence[TaskColumn], rows: Sequence[Row], 
     scores = [scores_by_seed(members, protocol) for members in by_task]
     return BoardRow(
         label=rows[0].label,
-        title=_row_title(rows[0]),
+        title=rows[0].title,
         control=rows[0].control,
         cells=tuple(cell(list(by_seed.values())) for by_seed in scores),
         average=average_over_tasks(scores),
@@ -218,18 +231,16 @@ def _panels(rows: Sequence[Row], protocol: str) -> list[CurvePanel]:
     return panels
 
 
+def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(sizes), key=lambda size: (size == 0, size)))
+
+
 def _curve(rows: Sequence[Row], protocol: str) -> Curve:
-    sizes = sorted({row.train_size for row in rows}, key=lambda size: (size == 0, size))
     points = []
-    for size in sizes:
+    for size in _ascending(row.train_size for row in rows):
         scores = scores_by_seed((row for row in rows if row.train_size == size), protocol)
         points.append(CurvePoint(size, cell(list(scores.values()))))
-    return Curve(rows[0].label, _row_title(rows[0]), tuple(points))
-
-
-def _row_title(row: Row) -> str:
-    """The method's title where the row is named after its method, else the label, which tells variants apart."""
-    return row.method_title if row.label == row.method else row.label
+    return Curve(rows[0].label, rows[0].title, tuple(points))
 
 
 def _task_column(row: Row) -> TaskColumn:
@@ -238,7 +249,7 @@ def _task_column(row: Row) -> TaskColumn:
 
 def _method_notes(suite: SuiteRows) -> tuple[MethodNote, ...]:
     found = [suite.methods[name] for name in _unique(row.method for row in suite.rows) if name in suite.methods]
-    return tuple(MethodNote(info.title, info.formula, info.paper, info.summary) for info in found)
+    return tuple(MethodNote(info.name, info.title, info.formula, info.paper, info.summary) for info in found)
 
 
 def _by_label(rows: Iterable[Row]) -> dict[str, list[Row]]:

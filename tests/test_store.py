@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from factories import METHODS, TASKS, fill, make_record, make_scores, make_suite, make_trial
+from sqlalchemy.exc import IntegrityError
+
 from harness import schema, schema_doc
 from harness.database import Database
 from harness.errors import UserError
 from harness.records import Costs, Predictions, RunRecord, Score
 from harness.store import Store, open_store
 from harness.trial import Start
-from sqlalchemy.exc import IntegrityError
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +55,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
+@contextmanager
 def unprivileged() -> Iterator[None]:
     """Not root: to root every file is writable."""
     if os.getuid() != 0:
@@ -203,7 +205,7 @@ def test_finished_and_latest_status_tell_of_the_asked_trials(store: Store) -> No
 def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:
     ids = [store.add_run(make_record(seed=seed)) for seed in range(17)]  # 17 ids: two share their first digit
     assert store.run(ids[0][:11]).id == ids[0]
-    with pytest.raises(UserError, match="more than one run id begins with ''.*Give more digits"):
+    with pytest.raises(UserError, match=r"more than one run id begins with ''.*Give more digits"):
         store.run("")
     with pytest.raises(UserError, match=r"no run in .* has an id that begins with '%'"):
         store.run("%")
@@ -276,6 +278,25 @@ def test_two_processes_create_and_write_at_once_and_nothing_is_lost(path: Path) 
         assert (count(store, "stacks"), count(store, "example_sets")) == (1, 1)
 
 
+def _die_while_writing(path: str) -> None:
+    store = open_store(path)
+    with store.database.writing() as connection:
+        connection.execute(sa.update(schema.Run).values(status="failed"))
+        connection.execute(sa.insert(schema.Suite).values(name="half", title="", description="", rank_by="last"))
+        os._exit(9)
+
+
+def test_a_writer_that_dies_leaves_what_was_stored_before(path: Path, store: Store) -> None:
+    run_id = store.add_run(make_record())
+    writer = multiprocessing.get_context("fork").Process(target=_die_while_writing, args=(str(path),))
+    writer.start()
+    writer.join(60)
+    assert writer.exitcode == 9
+    assert store.run(run_id).record.status == "ok"
+    assert store.suites() == []
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 def test_the_file_is_whole_and_alone_after_each_transaction(path: Path, store: Store) -> None:
     store.add_run(make_record())
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -298,25 +319,19 @@ def test_migrations_make_what_the_models_say(store: Store) -> None:
     assert [check["name"] for check in checks] == ["ck_runs_status"]
 
 
-def test_an_older_schema_is_brought_up_to_date_by_writers_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_schema_is_refused_to_readers_and_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_store(str(path)).close()
-    connection = sqlite3.connect(path)
-    for table in reversed(schema.Base.metadata.sorted_tables):
-        connection.execute(f"DROP TABLE {table.name}")
-    connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0000'")
-    connection.commit()
-    connection.close()
     before = path.read_bytes()
-    refused(path, "older schema 0", "brings it up to date", create=False)
+    monkeypatch.setattr("harness.store.SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+    refused(path, "older schema 1", "harness run", create=False)
     assert path.read_bytes() == before
 
-    connection = sqlite3.connect(path)
-    connection.execute(f"DELETE FROM {schema.VERSION_TABLE}")  # Alembic's word for "before 0001"
-    connection.commit()
-    connection.close()
-    with open_store(str(path)) as store:
-        assert store.database.version() == schema.SCHEMA_VERSION
-        assert count(store, "runs") == 0
+
+def test_migrating_twice_changes_nothing(store: Store) -> None:
+    run_id = store.add_run(make_record())
+    store.database.migrate()
+    assert store.database.version() == schema.SCHEMA_VERSION
+    assert store.run(run_id).record.status == "ok"
 
 
 def test_schema_page_is_current_and_its_queries_run(store: Store) -> None:
@@ -364,25 +379,24 @@ def test_reading_leaves_every_byte_and_no_side_files(path: Path, create: bool) -
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_file_without_write_permission_can_be_read_and_says_that_it_cannot_be_written(
-    open_folder: Path, unprivileged: None, request: pytest.FixtureRequest
-) -> None:
+def test_a_file_without_write_permission_can_be_read_and_says_that_it_cannot_be_written(open_folder: Path) -> None:
     path = open_folder / "leaderboard.db"
-    if os.getuid() == 65534 and os.stat(open_folder).st_uid == 0:
-        os.setresuid(0, 0, 0)
     with open_store(str(path)) as store:
         run_id = fill(store, [make_record()])[0]
     path.chmod(0o444)
     open_folder.chmod(0o555)
-    request.getfixturevalue("unprivileged")
-    if os.stat(path).st_uid == 0:
-        os.setresuid(65534, 65534, 0)
-    with open_store(str(path)) as store:
+    with unprivileged(), open_store(str(path)) as store:
         read_everything(store, run_id)
-        with pytest.raises(UserError, match=r"cannot be (written|opened): make file and folder writable"):
-            store.check_writable()
-        with pytest.raises(UserError, match="make file and folder writable"):
-            store.add_run(make_record())
+        for write in (store.check_writable, lambda: store.add_run(make_record())):
+            with pytest.raises(UserError, match=r"cannot be (written|opened): make file and folder writable"):
+                write()
+
+
+def test_a_folder_without_write_permission_is_named(open_folder: Path) -> None:
+    open_folder.chmod(0o555)
+    with unprivileged():
+        refused(open_folder / "new.db", "cannot be opened: make file and folder writable")
+    assert list(open_folder.iterdir()) == []
 
 
 def test_a_reading_connection_cannot_write(store: Store) -> None:
@@ -466,7 +480,7 @@ def test_a_path_with_strange_signs_is_opened(tmp_path: Path) -> None:
         assert store.database.path == tmp_path / "plain.db"
 
 
-def test_a_full_disk_loses_nothing_that_was_stored(path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing_that_was_stored(store: Store) -> None:
     kept = store.add_run(make_record())
     noise = [Predictions("test", 1, list(range(3000)), [0] * 3000, list(np.random.default_rng(0).random(3000)))]
 
@@ -476,7 +490,9 @@ def test_a_full_disk_loses_nothing_that_was_stored(path: Path, store: Store, mon
 
     engine = store.database._engine("writer")
     sa.event.listen(engine, "connect", allow_one_more_page)
-    with pytest.raises(UserError, match=r"no space left .* nothing stored before was lost\. Make room and run the same"):
+    with pytest.raises(
+        UserError, match=r"no space left .* nothing stored before was lost\. Make room and run the same"
+    ):
         store.add_run(make_record(seed=1, predictions=noise))
     sa.event.remove(engine, "connect", allow_one_more_page)
     assert count(store, "runs") == 1

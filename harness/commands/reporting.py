@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def print_leaderboards(store: Store, suite: str | None) -> None:
     """The leaderboard of one suite, or of each in the database."""
-    from reports.terminal import render_leaderboard
     from rich.console import Console
 
     from reports.rows import load_suite, load_suites
+    from reports.terminal import render_leaderboard
     from reports.views import suite_view
 
     console = Console()
@@ -66,8 +66,9 @@ def show(
         if json:
             print_json(_run_as_dict(details))
             return
-    from reports.terminal import render_run
     from rich.console import Console
+
+    from reports.terminal import render_run
 
     render_run(details, Console())
 
@@ -77,9 +78,8 @@ def site(
     db: Database = DATABASE,
 ) -> None:
     """Write the leaderboard as a self-contained site that opens from disk."""
-    from reports.site import build_site
-
     from harness.store import open_store
+    from reports.site import build_site
 
     with open_store(db, create=False) as store:
         build_site(store, out)
@@ -93,9 +93,8 @@ def readme(
     db: Database = DATABASE,
 ) -> None:
     """Bring the leaderboard table in the README up to date."""
-    from reports.markdown import update_readme
-
     from harness.store import open_store
+    from reports.markdown import update_readme
 
     with open_store(db, create=False) as store:
         changed = update_readme(file, store)

@@ -97,15 +97,12 @@ class Problems:
         self._unique = unique
         self._used: set[str] = set()
 
-    def problem(self, two_steps: float = 0.4) -> Problem:
+    def problem(self, two_steps: float = 0.5) -> Problem:
         """A problem with a result of at least one; `two_steps` is the share of two-step problems."""
         rng = self.rng
         while True:
             story = rng.choice(_TWO_STEPS if rng.random() < two_steps else _ONE_STEP)
-            first, second = sorted((rng.randint(2, 99), rng.randint(1, 49)), reverse=True)
-            numbers = (first, second)
-            if story in _TWO_STEPS:
-                numbers = (rng.randint(10, 50), rng.randint(1, 9), rng.randint(1, 9))
+            numbers = _three_numbers(rng) if story in _TWO_STEPS else _two_numbers(rng)
             names = rng.sample(_NAMES, 2)
             made = Problem(
                 story, numbers, (names[0], names[1]), rng.choice(_THINGS), rng.choice(_GAINS), rng.choice(_LOSSES)
@@ -121,12 +118,22 @@ class Problems:
         return True
 
 
+def _two_numbers(rng: random.Random) -> tuple[int, ...]:
+    """The larger one first."""
+    return tuple(sorted((rng.randint(2, 120), rng.randint(1, 60)), reverse=True))
+
+
+def _three_numbers(rng: random.Random) -> tuple[int, ...]:
+    return rng.randint(15, 60), rng.randint(1, 12), rng.randint(1, 12)
+
+
 def equation(rng: random.Random) -> str:
     """A true equation with the numbers of the problems: "12 + 5 = 17"."""
+    add = rng.random() < 0.5
     if rng.random() < 0.3:
-        first, second, third = rng.randint(10, 50), rng.randint(1, 9), rng.randint(1, 9)
-        if rng.random() < 0.5:
+        first, second, third = _three_numbers(rng)
+        if add:
             return f"{first} + {second} - {third} = {first + second - third}"
         return f"{first} - {second} + {third} = {first - second + third}"
-    first, second = sorted((rng.randint(2, 99), rng.randint(1, 49)), reverse=True)
-    return f"{first} + {second} = {first + second}" if rng.random() < 0.5 else f"{first} - {second} = {first - second}"
+    first, second = _two_numbers(rng)
+    return f"{first} + {second} = {first + second}" if add else f"{first} - {second} = {first - second}"

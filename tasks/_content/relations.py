@@ -124,8 +124,6 @@ _DENIED: dict[str, _Maker] = {
 }
 
 
-
-
 def belongs(world: World, event: Event) -> str:
     """ "a bowl is a dish": what `_kind_phrase` relies on, said aloud in the pretraining text."""
     return f"{with_article(event.thing)} is {with_article(world.vocabulary.kind_of[event.thing])}"

@@ -65,7 +65,7 @@ def upgrade() -> None:
         sa.Column(
             "rank_by", sa.String(), nullable=False, comment="Epoch that the board shows: last, selected or optimistic."
         ),
-        sa.CheckConstraint("rank_by IN ('last', 'selected', 'optimistic')", name="ck_suites_rank_by"),
+        sa.CheckConstraint("rank_by IN ('last', 'selected', 'optimistic')", name=op.f("ck_suites_rank_by")),
         sa.PrimaryKeyConstraint("name", name="pk_suites"),
         comment="Suites as they were last planned.",
     )
@@ -82,7 +82,7 @@ def upgrade() -> None:
             "tests", sa.JSON(), nullable=False, comment="JSON list of test splits; the score is the mean over them."
         ),
         sa.Column("source", sa.String(), nullable=False, comment="Where the data come from."),
-        sa.CheckConstraint("kind IN ('classification', 'regression', 'generation')", name="ck_tasks_kind"),
+        sa.CheckConstraint("kind IN ('classification', 'regression', 'generation')", name=op.f("ck_tasks_kind")),
         sa.PrimaryKeyConstraint("name", "version", name="pk_tasks"),
         comment="Tasks by name and version; a change of meaning is a new version.",
     )
@@ -160,7 +160,7 @@ def upgrade() -> None:
             "git_dirty", sa.Boolean(), nullable=True, comment="True if the working tree differed from the commit."
         ),
         sa.Column("provenance", sa.JSON(), nullable=False, comment="JSON: what else is known of the run's making."),
-        sa.CheckConstraint("status IN ('ok', 'failed', 'oom', 'diverged', 'interrupted')", name="ck_runs_status"),
+        sa.CheckConstraint("status IN ('ok', 'failed', 'oom', 'diverged', 'interrupted')", name=op.f("ck_runs_status")),
         sa.ForeignKeyConstraint(["stack_id"], ["stacks.id"], name="fk_runs_stack_id"),
         sa.ForeignKeyConstraint(["trial_id"], ["trials.id"], name="fk_runs_trial_id"),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),

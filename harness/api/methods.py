@@ -1,32 +1,20 @@
-"""Everything that a plugin may import: methods, linear methods, tasks, and what they are handed.
-
-A *method* adapts a backbone; a *task* brings data, encoding and score. Both are plugins: a file in
-`methods/` or `tasks/`, an installed entry point, or a file given with `--plugin`. Every concrete subclass
-of `Method` or `Task` that a plugin file defines is found; nothing is registered by hand.
-
-Importing this module does not import torch: listing methods and tasks must stay fast.
-"""
+"""The surface of a method: what a plugin subclasses, and what it is handed."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from harness.errors import UserError
+from harness.api.checks import require
+from harness.api.tasks import Kind
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from torch import Tensor, nn
-
-Kind = Literal["classification", "regression", "generation"]
-
-
-# ------------------------------------------------------------------------------------------ methods
 
 
 @dataclass(frozen=True)
@@ -211,127 +199,6 @@ class LinearMethod(Method):
 def parameters_of(method: Method) -> dict[str, Any]:
     """The method's configuration as a plain dictionary, in field order."""
     return dataclasses.asdict(method)
-
-
-# -------------------------------------------------------------------------------------------- tasks
-
-
-@dataclass(frozen=True)
-class DataRoot:
-    """Where tasks read from: a local mirror, if the user named one, else the hub."""
-
-    path: Path | None = None
-
-    def frame(self, hub: HubSource, split: str, mirror: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-        """One split as a data frame: `<path>/<mirror>.parquet` if a mirror is set, else from the hub.
-
-        columns: the ones to read (all, if empty); one that the source lacks is a UserError that names it.
-        """
-        from harness.data import read_frame
-
-        return read_frame(self, hub, split, mirror, columns)
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """A data set on the hub at a pinned revision."""
-
-    repository: str
-    configuration: str
-    revision: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """One encoded row before tokenization: a text, and for pair tasks its partner."""
-
-    first: str
-    second: str | None = None
-
-
-class Task(ABC):
-    """Data, encoding and score. Class attributes describe it; `read` brings the rows.
-
-    A change of meaning raises `version`; runs of an older version keep theirs.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    version: ClassVar[int] = 1
-    kind: ClassVar[Kind]
-    labels: ClassVar[tuple[str, ...]] = ()
-    """Class names in label-id order (classification only)."""
-    label_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    """Smallest and largest legal label (regression only)."""
-    metrics: ClassVar[tuple[str, ...]]
-    """Names from `harness.metrics`; the first is the one the board ranks by."""
-    tests: ClassVar[tuple[str, ...]] = ("test",)
-    """Names of the test sets; the score is the mean over them."""
-    columns: ClassVar[tuple[str, ...]]
-    """The text columns that `encode` (or `prompt`) reads; checked for presence before training."""
-    source: ClassVar[str] = ""
-    """Where the data come from, for the site: citation, hub id and revision, or the generator."""
-    mirrored: ClassVar[tuple[str, ...]] = ()
-    """Files below the data root that `read` needs (without .parquet), for early checks; empty if generated."""
-
-    @abstractmethod
-    def read(self, root: DataRoot) -> Mapping[str, pd.DataFrame]:
-        """All rows: "train" and each of `tests`, with columns `id` (unique), `label` and `columns`."""
-
-    @abstractmethod
-    def encode(self, row: Mapping[str, Any]) -> Text:
-        """The text(s) of one row."""
-
-
-class GenerationTask(Task):
-    """A task answered in text by a decoder: trained on prompt + answer, scored through lm-eval."""
-
-    kind: ClassVar[Kind] = "generation"
-    stop: ClassVar[tuple[str, ...]] = ("\n",)
-    max_new_tokens: ClassVar[int] = 16
-
-    @abstractmethod
-    def answer(self, row: Mapping[str, Any]) -> str:
-        """The text to be generated after `encode(row).first`."""
-
-    def extract(self, text: str) -> str:
-        """The final answer inside a generated or reference text; compared for exact match."""
-        return text.strip()
-
-
-def check_fraction(method: Method, parameter: str, low_open: float = 0.0, high: float = 1.0) -> None:
-    """Raise UserError unless low_open < value <= high."""
-    value = getattr(method, parameter)
-    if not low_open < value <= high:
-        raise UserError(f"{method.name}: {parameter} = {value} is outside ({low_open:g}, {high:g}].")
-
-
-def check_at_least(method: Method, parameter: str, low: float) -> None:
-    """Raise UserError unless value >= low."""
-    value = getattr(method, parameter)
-    if value < low:
-        raise UserError(f"{method.name}: {parameter} = {value} must be at least {low:g}.")
-
-
-def check_choice(method: Method, parameter: str, choices: tuple[str, ...]) -> None:
-    """Raise UserError unless the value is one of `choices`."""
-    value = getattr(method, parameter)
-    if value not in choices:
-        raise UserError(f"{method.name}: {parameter} = '{value}' must be one of {', '.join(choices)}.")
-
-
-def check_rank(method: Method, parameter: str, weight: Tensor, module: str) -> None:
-    """Raise UserError unless the value is at most the smaller side of the map `module` with this weight [m, n]."""
-    value, limit = getattr(method, parameter), min(weight.shape)
-    shape = list(weight.shape)
-    advice = f"{parameter} = {value} exceeds the smaller side of {module} {shape}; choose at most {limit}."
-    require(method, value <= limit, advice)
-
-
-def require(method: Method, condition: bool, advice: str) -> None:
-    """Raise UserError with `advice`, one sentence that says what is wrong and what to do, unless `condition`."""
-    if not condition:
-        raise UserError(f"{method.name}: {advice}")
 
 
 def kaiming_uniform(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:

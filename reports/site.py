@@ -1,0 +1,170 @@
+"""The static site: database -> rows -> views -> pages. Same database, same bytes.
+
+Every page holds its style and scripts, so that it opens from disk and its Content-Security-Policy can name
+them by hash and forbid everything else. All text from the database and from plugins is escaped by Jinja.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from harness import __version__
+from harness.errors import UserError
+from reports import formats
+from reports.commands import run_again
+from reports.pages import SuitePage, suite_page
+from reports.rows import load_suites, rows_as_csv, rows_as_json
+from reports.views import suite_view
+
+if TYPE_CHECKING:
+    from harness.store import Store
+
+HERE = Path(__file__).parent
+MANIFEST = "data/files.txt"
+"""Names of the files of the last build, so that the next one can remove what it no longer makes."""
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What every page carries: style, scripts, and the policy that allows just these."""
+
+    style: str
+    scripts: tuple[str, ...]
+    policy: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A term of the page of definitions."""
+
+    title: str
+    anchor: str
+    paragraphs: list[str]
+
+
+def build_site(store: Store, folder: Path) -> list[Path]:
+    """Write the site of a database into `folder` and return the files, index.html first.
+
+    Files of an earlier build that this one does not make are removed; other files are left alone. UserError
+    if the folder cannot be written.
+    """
+    from harness.results import PROTOCOLS
+
+    notes = {name: _paragraphs(choose)[0] for name, choose in PROTOCOLS.items()}
+    pages = [suite_page(suite_view(suite), notes) for suite in load_suites(store)]
+    files = _render(pages)
+    for page in pages:
+        files[page.json_file] = rows_as_json(page.view.rows)
+        files[page.csv_file] = rows_as_csv(page.view.rows)
+    return _write(files, folder)
+
+
+def _render(pages: list[SuitePage]) -> dict[str, str]:
+    """All pages by file name."""
+    render = partial(_page, _environment(), _assets())
+    files = {"index.html": render("index.html", root="", here=None, pages=pages)}
+    for page in pages:
+        context = {"pages": pages, "here": page.view.name}
+        files[page.file] = render("suite.html", root="../", page=page.at("../"), **context)
+        for label, groups in page.row_groups.items():
+            files[page.row_file(label)] = render(
+                "row.html",
+                root="../../",
+                page=page.at("../../"),
+                label=label,
+                row_title=groups[0].rows[0].title,
+                notes=page.notes_on(label),
+                groups=groups,
+                **context,
+            )
+    files["about.html"] = render("about.html", root="", here="", pages=pages, **_definitions())
+    return files
+
+
+def _page(environment: jinja2.Environment, assets: Assets, template: str, **context: Any) -> str:
+    return environment.get_template(template).render(assets=assets, version=__version__, **context)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        score=formats.score,
+        spread=formats.spread,
+        count=formats.count,
+        span=formats.span,
+        tasks_scored=formats.tasks_scored,
+        quantity=formats.quantity,
+        seconds=formats.seconds,
+        plural=formats.plural,
+        size=formats.train_size,
+        command=run_again,
+    )
+    return environment
+
+
+def _assets() -> Assets:
+    static = HERE / "static"
+    style = (static / "site.css").read_text(encoding="utf-8")
+    scripts = tuple((static / name).read_text(encoding="utf-8").strip() for name in ("board.js", "sortable.min.js"))
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {' '.join(map(_hash, scripts))}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return Assets(style, scripts, policy)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _definitions() -> dict[str, Any]:
+    """The texts of the definitions' page, from the docstrings of what computes each number."""
+    from harness.measure import DEFINITIONS
+    from harness.results import PROTOCOLS
+
+    return {
+        "scores": _paragraphs(sys.modules["harness.results"])[1:],  # `harness.results` itself may be the function
+        "protocols": [Definition(name, name, _paragraphs(choose)) for name, choose in PROTOCOLS.items()],
+        "quantities": [Definition(name, name, _paragraphs(function)) for name, function in DEFINITIONS.items()],
+    }
+
+
+def _paragraphs(documented: object) -> list[str]:
+    """The paragraphs of a docstring as plain text."""
+    text = re.sub(r"[`*](\S[^`*]*)[`*]", r"\1", inspect.getdoc(documented) or "")  # `code`, *emphasis*
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _write(files: dict[str, str], folder: Path) -> list[Path]:
+    """Write all files, then remove those of the last build that are not among them."""
+    manifest = folder / MANIFEST
+    try:
+        old = manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else []
+        for name, text in {**files, MANIFEST: "".join(f"{name}\n" for name in sorted(files))}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        for name in set(old) - set(files):
+            stale = (folder / name).resolve()
+            if stale.is_relative_to(folder.resolve()):
+                stale.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write the site to {folder}: {reason}; choose another folder with --out.") from error
+    return [folder / name for name in files]

@@ -1,0 +1,130 @@
+"""What a run's row says about its making."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import provenance as module
+from harness.provenance import LIBRARIES, SOURCES, VARIABLES, provenance, stack
+from harness.settings import Settings
+
+SETTINGS = Settings(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    module._checkout.cache_clear()
+    yield
+    module._checkout.cache_clear()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A committed checkout with the project's folders, in place of the project's own."""
+    if shutil.which("git") is None:
+        pytest.fail("these tests need git")
+    for folder in SOURCES:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "code.py").write_text("x = 1\n")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_is_plain_json_and_says_the_same_twice() -> None:
+    first = provenance(SETTINGS)
+    assert json.loads(json.dumps(first)) == first == provenance(SETTINGS)
+
+
+def test_names_the_version_of_every_library() -> None:
+    versions = provenance(SETTINGS)["versions"]
+    assert list(versions) == list(LIBRARIES)
+    assert versions["torch"] == torch.__version__
+    assert all(isinstance(version, str) for version in versions.values())
+
+
+def test_a_clean_checkout_gives_its_commit(checkout: Path) -> None:
+    facts = provenance(SETTINGS)
+    assert facts["commit"] == git(checkout, "rev-parse", "HEAD")
+    assert facts["dirty"] is False
+
+
+@pytest.mark.parametrize("file", ["harness/code.py", "methods/new.py"])
+def test_a_changed_or_new_source_is_dirty(checkout: Path, file: str) -> None:
+    (checkout / file).write_text("x = 2\n")
+    assert provenance(SETTINGS)["dirty"] is True
+
+
+def test_results_written_beside_the_sources_are_not_dirt(checkout: Path) -> None:
+    (checkout / "leaderboard.db").write_bytes(b"rows")
+    assert provenance(SETTINGS)["dirty"] is False
+
+
+def test_a_folder_inside_another_repository_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROJECT", checkout / "harness")
+    facts = provenance(SETTINGS)
+    assert (facts["commit"], facts["dirty"]) == (None, None)
+
+
+def test_without_git_the_commit_is_unknown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(checkout))
+    facts = provenance(SETTINGS)
+    assert (facts["commit"], facts["dirty"]) == (None, None)
+
+
+def test_git_is_asked_once(checkout: Path) -> None:
+    first = provenance(SETTINGS)
+    (checkout / "harness/code.py").write_text("x = 2\n")
+    assert provenance(SETTINGS) == first
+
+
+def test_only_listed_variables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("HF_TOKEN", "secret-token")
+    monkeypatch.setenv("HARNESS_DATA", "/home/somebody/data")
+    facts = provenance(SETTINGS)
+    assert facts["environment"]["OMP_NUM_THREADS"] == "3"
+    assert set(facts["environment"]) <= set(VARIABLES)
+    assert "secret-token" not in json.dumps(facts)
+    assert "somebody" not in json.dumps(facts)
+
+
+def test_the_stack_changes_with_the_threads_and_not_with_the_commit(checkout: Path) -> None:
+    before = stack(SETTINGS)
+    (checkout / "harness/code.py").write_text("x = 2\n")
+    assert stack(SETTINGS) == before
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert stack(SETTINGS) != before
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_stack_without_a_gpu_names_the_processor() -> None:
+    facts = stack(SETTINGS)
+    assert facts["device"] == "cpu"
+    assert facts["gpu"] is None
+    assert facts["processor"]
+    assert facts["cores"] >= 1
+
+
+def test_an_unusable_device_is_named_and_not_fatal() -> None:
+    facts = provenance(Settings(device="cuda:99"))
+    assert facts["stack"]["device"] == "cuda:99"
+    assert facts["stack"]["gpu"] is None

@@ -1,0 +1,210 @@
+"""The generated tasks: exact labels, splits without common content, the same rows every time."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+
+from harness.api import DataRoot, GenerationTask, Task
+from tasks._content.arithmetic import Problems, equation
+from tasks._content.events import Event, Extras, World, clause, sentence
+from tasks._content.lexicon import ACTIONS, QUALITIES, VOCABULARIES, plural, third_person
+from tasks._content.pretraining import decoder_passages, encoder_passages, sample
+from tasks._content.relations import related
+from tasks._content.splits import split_of
+from tasks._content.syntax import VIOLATIONS, draw_clause, words
+from tasks.acceptability import Acceptability
+from tasks.arithmetic import Arithmetic
+from tasks.entailment import Entailment
+from tasks.paraphrase import Paraphrase
+from tasks.similarity import Similarity, similarity
+
+TASKS: tuple[type[Task], ...] = (Acceptability, Entailment, Paraphrase, Similarity, Arithmetic)
+TEXT_TASKS = TASKS[:-1]
+
+_VERB_FORMS = {
+    form: verbs[0].base
+    for verbs in ACTIONS
+    for verb in verbs
+    for form in (verb.base, verb.past, verb.participle, third_person(verb))
+}
+_PEOPLE = {form: noun for v in VOCABULARIES.values() for noun in v.people for form in (noun, plural(noun))}
+_THINGS = {form: noun for v in VOCABULARIES.values() for noun in v.all_things for form in (noun, plural(noun))}
+
+
+def content_keys(text: str) -> set[str]:
+    """Every (person, action, thing) that one sentence could be about, read from its words alone."""
+    found = re.findall(r"[a-z]+", text.lower())
+    people = [_PEOPLE[word] for word in found if word in _PEOPLE]
+    actions = [_VERB_FORMS[word] for word in found if word in _VERB_FORMS]
+    things = [_THINGS[word] for word in found if word in _THINGS]
+    return {f"{p}/{a}/{t}" for p in people for a in actions for t in things}
+
+
+@pytest.fixture(scope="module")
+def frames() -> dict[str, dict[str, pd.DataFrame]]:
+    return {task.name: dict(task().read(DataRoot())) for task in TASKS}
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
+def test_rows_have_unique_ids_the_named_columns_and_legal_labels(task, frames) -> None:
+    splits = frames[task.name]
+    assert set(splits) == {"train", *task.tests}
+    ids = [i for frame in splits.values() for i in frame["id"]]
+    assert len(ids) == len(set(ids))
+    assert len(splits["train"]) >= 2048
+    for frame in splits.values():
+        assert {"id", "label", *task.columns} <= set(frame.columns)
+        if task.kind == "classification":
+            assert set(frame["label"]) == set(range(len(task.labels)))
+        elif task.kind == "regression":
+            assert frame["label"].between(*task.label_range).all()
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
+def test_reading_twice_gives_the_same_rows(task, frames) -> None:
+    again = task().read(DataRoot())
+    for split, frame in frames[task.name].items():
+        pd.testing.assert_frame_equal(frame, again[split])
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
+def test_encode_gives_the_text_columns(task, frames) -> None:
+    row = frames[task.name]["train"].iloc[0].to_dict()
+    text = task().encode(row)
+    assert str(row[task.columns[0]]) in text.first
+    if isinstance(task(), GenerationTask):
+        assert task().extract(task().answer(row)) == row["label"]
+    else:
+        assert text.second == (row[task.columns[1]] if len(task.columns) == 2 else None)
+
+
+def task_sentences(frames: dict[str, dict[str, pd.DataFrame]], split: str) -> Iterator[str]:
+    """Every single sentence of the text tasks' frames whose name starts with `split`."""
+    for task in TEXT_TASKS:
+        for name, frame in frames[task.name].items():
+            if name.startswith(split):
+                for column in task.columns:
+                    yield from frame[column]
+
+
+def own_keys(text: str, split: str) -> bool:
+    """True if one of the triples in the sentence belongs to `split` (an attractor adds further candidates)."""
+    return any(split_of(key) == split for key in content_keys(text))
+
+
+def test_every_text_row_is_about_content_of_its_own_split(frames) -> None:
+    for split in ("train", "test"):
+        for text in task_sentences(frames, split):
+            if not text.startswith("Somebody") and "somebody" not in text and content_keys(text):
+                assert own_keys(text, split), text
+
+
+def test_train_and_test_share_no_sentence(frames) -> None:
+    for task in TEXT_TASKS:
+        splits = frames[task.name]
+        for name in task.tests:
+            for column in task.columns:
+                specific = {t for t in splits[name][column] if content_keys(t)}
+                assert not specific & set(splits["train"][column])
+
+
+def test_rows_of_one_split_are_about_different_events(frames) -> None:
+    """`select` is cut from train by rows: no two rows may have the first sentence's content in common."""
+    for task in (Entailment, Paraphrase, Similarity):
+        first = frames[task.name]["train"][task.columns[0]]
+        keys = [key for text in first for key in content_keys(text)]
+        assert len(keys) == len(set(keys)) == len(first)
+
+
+def test_the_encoders_pretraining_text_holds_no_event_of_a_task(frames) -> None:
+    pretraining = {
+        key for passage in sample(encoder_passages, 0, 4000) for text in passage for key in precise_keys(text)
+    }
+    assert len(pretraining) > 1000
+    assert {split_of(key) for key in pretraining} == {"pretrain"}
+    for split in ("train", "test"):
+        task_keys = {key for text in task_sentences(frames, split) for key in precise_keys(text)}
+        assert len(task_keys) > 1000
+        assert not task_keys & pretraining
+
+
+def precise_keys(text: str) -> set[str]:
+    """`content_keys` of sentences that can be about one event only (no second person in them)."""
+    keys = content_keys(text)
+    return keys if len(keys) == 1 else set()
+
+
+def test_the_decoders_stories_share_no_numbers_with_the_task(frames) -> None:
+    def numbers(text: str) -> str:
+        return "/".join(re.findall(r"\d+", text))
+
+    stories = [p[0] for p in sample(decoder_passages, 0, 4000) if " had " in p[0]]
+    told = {numbers(re.sub(r"(Then|So|Together)[^.]*\.$", "", text)) for text in stories}
+    asked = {split: {numbers(text) for text in frames["arithmetic"][split]["problem"]} for split in ("train", "test")}
+    assert len(told) > 500
+    assert not told & asked["train"]
+    assert not told & asked["test"]
+    assert not asked["train"] & asked["test"]
+    assert len(asked["train"]) == len(frames["arithmetic"]["train"])
+
+
+def test_equations_and_problems_are_right() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        left, right = equation(rng).split(" = ")
+        assert sum(int(t.replace(" ", "")) for t in re.findall(r"[+-]? ?\d+", left)) == int(right)
+    problems = Problems("test", random.Random(1))
+    for _ in range(200):
+        problem = problems.problem()
+        signs = {"gain": "++", "loss": "+-", "together": "++", "more": "++", "fewer": "+-"}
+        signs |= {"gain_loss": "++-", "loss_gain": "+-+"}
+        total = sum(n if s == "+" else -n for s, n in zip(signs[problem.story], problem.numbers, strict=True))
+        assert problem.result == total >= 1
+        assert str(total) in problem.conclusion
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS)
+def test_each_violation_changes_the_sentence(violation) -> None:
+    world = World("village", "train", random.Random(3))
+    for _ in range(100):
+        clause_ = draw_clause(world, violation)
+        assert words(world, clause_, violation) != words(world, clause_)
+
+
+def test_agreement_violation_changes_the_verb_alone() -> None:
+    world = World("village", "train", random.Random(4))
+    for _ in range(50):
+        clause_ = draw_clause(world, "agreement")
+        good, bad = words(world, clause_).split(), words(world, clause_, "agreement").split()
+        assert sum(a != b for a, b in zip(good, bad, strict=True)) == 1
+
+
+def test_similarity_counts_the_parts_that_agree() -> None:
+    world = World("village", "train", random.Random(0))
+    event = Event("village", "cook", 0, "hammer", (0, 0), "in the barn")
+    assert similarity(world, event, event) == 5.0
+    assert similarity(world, event, Event("village", "cook", 0, "saw", (0, 0), "in the barn")) == 4.25
+    assert similarity(world, event, Event("village", "nurse", 1, "apple", (1, 0), "in the shop")) == 0.0
+
+
+def test_a_style_never_changes_which_words_of_content_appear() -> None:
+    world = World("harbour", "test", random.Random(5))
+    for _ in range(50):
+        event = world.event(Extras())
+        texts = [sentence(clause(event, world.style())) for _ in range(4)]
+        assert all(content_keys(text) == {event.key} for text in texts)
+
+
+def test_contradictions_exchange_or_deny_and_neutrals_add() -> None:
+    world = World("village", "train", random.Random(6))
+    qualities = {word: (row, v) for row, values in enumerate(QUALITIES) for v, ws in enumerate(values) for word in ws}
+    for _ in range(200):
+        pair = related(world, world.event(Extras()), "entailment")
+        first, second = ([qualities[w] for w in t.split() if w in qualities] for t in (pair.first, pair.second))
+        assert ("not" in pair.first) == ("not" in pair.second)
+        assert (set(first) <= set(second)) if "not" in pair.first else (set(second) <= set(first))

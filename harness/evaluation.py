@@ -62,7 +62,8 @@ class Evaluator:
 
     def _predict(self, model: nn.Module, frame: pd.DataFrame) -> list[Any]:
         if isinstance(self.task, GenerationTask):
-            return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
+            with loop.autocast(next(model.parameters()).device, self.recipe.precision):
+                return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
         encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length)
         batches = with_rows(encoded, data.eval_batches(encoded.lengths, self.recipe.eval_batch_size), self.tokenizer)
         return loop.predict(model, batches, self.task.kind, self.recipe.precision)

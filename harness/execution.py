@@ -45,7 +45,8 @@ def run_members(members: Sequence[Member], store: Store, executor: Executor, rep
         labels.setdefault(member.trial.id, member.label)
     reporter.begin(labels, total=len(todo), skipped=outcome.skipped)
     try:
-        executor.run(todo, _Recorder(store, reporter, outcome))
+        if todo:
+            executor.run(todo, _Recorder(store, reporter, outcome))
     except KeyboardInterrupt:
         outcome.interrupted = True
     finally:

@@ -85,7 +85,8 @@ class AdaptedModel(TemplateLM):
         """
         texts = [""] * len(requests)
         for (until, wanted), numbers in _by_settings(requests).items():
-            prompts = {number: self.tok_encode(requests[number].args[0]) for number in numbers}
+            encoded = self.tokenizer([requests[number].args[0] for number in numbers])["input_ids"]
+            prompts: dict[int, list[int]] = dict(zip(numbers, encoded, strict=True))
             limit = min(wanted, self.max_length // 2)
             room = self.max_length - limit
             for batch in self._batches(prompts):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
 from harness.errors import TrialFailure
-from harness.measure import Stopwatch
+from harness.measure import train_seconds
 from harness.trial import Recipe
 
 Batch = Mapping[str, Tensor]
@@ -84,7 +84,7 @@ def fit(
         if trainer is None:
             trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress)
         model.train()
-        with Stopwatch(device) as watch:
+        with train_seconds(device) as watch:
             for step in steps:
                 trainer.step(step)
                 hooks.after_step(progress.steps)

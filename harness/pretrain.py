@@ -178,27 +178,33 @@ def _held_out(job: _Job, batches: list[Tensor]) -> float:
 
 def _loss(job: _Job, ids: Tensor, generator: Any) -> Tensor:
     """Mean cross-entropy of the recipe's objective for token ids [rows, length]."""
-    import torch.nn.functional as F
+    from torch.nn.functional import cross_entropy
 
     if job.recipe.objective == "causal":
         logits = job.model(input_ids=ids).logits[:, :-1]
-        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        return cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
     corrupted, chosen = _mask(job, ids, generator)
     hidden = job.model.roberta(corrupted, attention_mask=(ids != job.tokenizer.pad_token_id).long()).last_hidden_state
     # The output layer sees the chosen positions alone: most of its cost is saved.
-    return F.cross_entropy(job.model.lm_head(hidden[chosen]), ids[chosen])
+    return cross_entropy(job.model.lm_head(hidden[chosen]), ids[chosen])
 
 
 def _mask(job: _Job, ids: Tensor, generator: Any) -> tuple[Tensor, Tensor]:
     """BERT's corruption: of the chosen positions 80 % become the mask, 10 % a random token, 10 % stay.
 
+    The word that opens a second segment (behind two end tokens) says how it goes on from the first; it has
+    a rate of its own, so that the model learns to compare the two.
     Returns the corrupted ids and the chosen positions, bool, both [rows, length].
     """
     import torch
 
     special = torch.tensor(job.tokenizer.all_special_ids)
     draw = torch.rand(ids.shape, generator=generator)
-    chosen = (draw < job.recipe.mask_rate) & ~torch.isin(ids, special)
+    end = ids == job.tokenizer.eos_token_id
+    opening = torch.zeros_like(end)
+    opening[:, 2:] = end[:, 1:-1] & end[:, :-2]
+    rate = torch.where(opening, job.recipe.opening_mask_rate, job.recipe.mask_rate)
+    chosen = (draw < rate) & ~torch.isin(ids, special)
     kind = torch.rand(ids.shape, generator=generator)
     noise = torch.randint(len(job.tokenizer), ids.shape, generator=generator)
     corrupted = torch.where(chosen & (kind < 0.8), job.tokenizer.mask_token_id, ids)

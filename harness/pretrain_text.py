@@ -117,7 +117,7 @@ def prose_rows(tokenizer: Any, texts: list[str], length: int) -> Tensor:
     import torch
 
     end = tokenizer.eos_token_id
-    ids = [i for text in texts for i in (*tokenizer(text, add_special_tokens=False)["input_ids"], end)]
+    ids = [i for row in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] for i in (*row, end)]
     rows = max(1, len(ids) // length)
     ids = (ids * length)[: rows * length] if len(ids) < length else ids[: rows * length]
     return torch.tensor(ids).view(rows, length)

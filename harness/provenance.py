@@ -80,7 +80,7 @@ def stack(settings: Settings) -> dict[str, Any]:
         "device": device,
         "processor": _processor(),
         "cores": _cores(),
-        "threads": torch.get_num_threads(),
+        "threads": settings.threads or torch.get_num_threads(),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "gpu": _gpu(device) if device.startswith("cuda") else None,
         "system": f"{platform.system()} {platform.machine()}",

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.campaign import Request, execute
 from harness.overrides import Override
 from harness.progress import make_reporter
-from harness.results import results as results_frame
+from harness.scoring import results as results_frame
 from harness.settings import Settings
 from harness.store import open_store
 from harness.suite import Filters, Selection
@@ -56,6 +56,6 @@ def run(
 
 
 def results(suite: str | None = None, *, db: str = "leaderboard.db") -> pd.DataFrame:
-    """Stored results of one suite, or of all: one row per trial, columns as in `harness.results.results`."""
+    """Stored results of one suite, or of all: one row per trial, columns as in `harness.scoring.results`."""
     with open_store(db, create=False) as store:
         return results_frame(store, suite)

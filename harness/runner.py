@@ -60,11 +60,11 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         return _run_baseline(bench, bench.method)
     device = pick_device(bench.settings.device)
     meter = costs.Meter()
-    with measure.PeakMemory(device) as memory:
-        with measure.Stopwatch(device) as load:
+    with measure.peak_memory_bytes(device) as memory:
+        with measure.load_seconds(device) as load:
             stage = stages.load(bench, device)
         started = stages.start(bench, stage)
-        with measure.Stopwatch(device) as initialisation:
+        with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
         meter.count(bench, stage)
         evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
@@ -95,7 +95,7 @@ def _train(bench: Bench, stage: Stage, evaluator: Evaluator, progress: ProgressC
 
     def evaluate(epoch: int) -> None:
         nonlocal seconds
-        with measure.Stopwatch(stage.device) as watch:
+        with measure.eval_seconds(stage.device) as watch:
             evaluator.evaluate(stage.model, epoch)
         seconds += watch.seconds
 

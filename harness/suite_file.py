@@ -1,6 +1,17 @@
 """Reads a suite from TOML, strictly: whatever is unknown, doubled, mistyped or out of range is one clear UserError.
 
-The format is described in docs/suites.md; `harness/suites/` holds examples.
+    name, title, description        the name is what results are recorded under
+    rank_by = "selected"            which epoch's score ranks: last, selected, optimistic
+    seeds = [0, 1, 2]
+    [recipe]                        fields of harness.trial.Recipe
+    [[task]]                        name, backbone, revision, recipe; train_size: what a grid's 0 stands for
+    [[method]]                      name, label (the row; the name by default), parameters, recipe,
+                                    task_recipes = { <task> = { ... } }
+    [[grid]]                        name, tasks, methods (labels), seeds, train_sizes, recipe,
+                                    start = { kind = "warmup", epochs = 3, learning_rate = 5e-4 }
+
+Recipes are laid over each other: suite, task, method, method's task, grid, `--set`. What a grid leaves out is all of
+the suite's; without a [[grid]] there is one, "main", over everything. `harness/suites/` holds examples.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import vl_convert
 
 from reports import formats
 from reports.cells import Cell
-from reports.labels import CHARACTER, GAP, Anchor, place
-from reports.marks import Mark
+from reports.labels import CHARACTER, GAP, HEIGHT, Anchor, place
+from reports.marks import GREY, Mark
 from reports.views import Board, BoardRow, CurvePanel
 
 Marks = Mapping[str, Mark]
@@ -152,13 +152,13 @@ def _plot(points: Sequence[_Point], axis: _Axis, marks: Marks, size: Size, lines
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
         axis=alt.Axis(title="Score × 100, ± 1 standard deviation", tickCount=5),
     )
-    base = alt.Chart(alt.Data(values=_data(points, marks))).encode(x=x)
+    base = alt.Chart(alt.Data(values=_data(points, marks))).encode(x)
     colour = alt.Color("colour:N", scale=None)
-    layers = [base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)]
+    layers = [base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(alt.Y("low:Q"), alt.Y2("high:Q"), colour)]
     if lines:
-        layers.append(base.mark_line(strokeWidth=1.5).encode(y=y, detail="label:N", color=colour))
+        layers.append(base.mark_line(strokeWidth=1.5).encode(y, colour, alt.Detail("label:N")))
     shape, fill = alt.Shape("path:N", scale=None), alt.Fill("fill:N", scale=None)
-    layers.append(base.mark_point(size=90, opacity=1).encode(y=y, color=colour, fill=fill, shape=shape))
+    layers.append(base.mark_point(size=90, opacity=1).encode(y, colour, fill, shape))
     return alt.layer(*layers, *_names(points, axis, (low, high), size)).properties(width=size.width, height=size.height)
 
 
@@ -172,28 +172,37 @@ def _data(points: Sequence[_Point], marks: Marks) -> list[dict[str, Any]]:
 
 
 def _names(points: Sequence[_Point], axis: _Axis, scores: tuple[float, float], size: Size) -> list[alt.Chart]:
-    """Text layers with each named point's name beside it, and a hair line where it had to move away."""
+    """Layers with each named point's name beside it, and a hair line to it where it had to move away."""
     low, high = scores
+    across, down = (axis.high - axis.low) / size.width, (high - low) / size.height
     anchors = [
-        Anchor(
-            point.name,
-            (point.x - axis.low) / (axis.high - axis.low) * size.width,
-            (high - 100 * (point.cell.mean or 0.0)) / (high - low) * size.height,
-        )
+        Anchor(point.name, (point.x - axis.low) / across, (high - 100 * (point.cell.mean or 0.0)) / down)
         for point in points
         if point.name
     ]
-    layers = []
-    for placed in place(anchors, size.width, size.height):
-        near = placed.x + (3 if placed.leftward else -3)
-        data = {"x": placed.x, "y": placed.y, "ax": placed.anchor.x, "ay": placed.anchor.y, "near": near}
-        base = alt.Chart(alt.Data(values=[{**data, "name": placed.anchor.text}]))
-        if abs(placed.y - placed.anchor.y) > 7:
-            at = {"x": alt.XValue(placed.anchor.x), "y": alt.YValue(placed.anchor.y)}
-            line = base.mark_rule(strokeWidth=0.75, opacity=0.5, stroke="#808792")
-            layers.append(line.encode(**at, x2=alt.X2Value(near), y2=alt.Y2Value(placed.y)))
-        text = base.mark_text(align="right" if placed.leftward else "left", baseline="middle", fontSize=12)
-        layers.append(text.encode(x=alt.XValue(placed.x), y=alt.YValue(placed.y), text="name:N"))
+    rows = [
+        {
+            "name": placed.anchor.text,
+            "leftward": placed.leftward,
+            "moved": abs(placed.y - placed.anchor.y) > HEIGHT / 2,
+            "x": axis.low + placed.x * across,
+            "y": high - placed.y * down,
+            "near": axis.low + (placed.x + (3 if placed.leftward else -3)) * across,
+            "x2": axis.low + placed.anchor.x * across,
+            "y2": high - placed.anchor.y * down,
+        }
+        for placed in place(anchors, size.width, size.height)
+    ]
+    lines = alt.Chart(alt.Data(values=[row for row in rows if row["moved"]]))
+    layers = [
+        lines.mark_rule(strokeWidth=0.75, opacity=0.5, stroke=GREY).encode(
+            alt.X("near:Q"), alt.X2("x2:Q"), alt.Y("y:Q"), alt.Y2("y2:Q")
+        )
+    ]
+    for leftward, align in ((False, "left"), (True, "right")):
+        names = alt.Chart(alt.Data(values=[row for row in rows if row["leftward"] == leftward]))
+        text = names.mark_text(align=align, baseline="middle", fontSize=12)  # type: ignore[arg-type]
+        layers.append(text.encode(alt.X("x:Q"), alt.Y("y:Q"), alt.Text("name:N")))
     return layers
 
 
@@ -217,7 +226,9 @@ def _tidy(chart: alt.LayerChart, title: str) -> str:
         .configure_view(stroke=None)
         .configure_axis(titleFontWeight="normal", titlePadding=8)
     )
-    svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
+    svg: str = vl_convert.vegalite_to_svg(
+        configured.to_dict(validate=False)
+    )  # twice as fast; the tests look at the result
     opening = re.match(r"<svg[^>]*?(width=\"[\d.]+\" height=\"[\d.]+\" viewBox=\"[^\"]*\")[^>]*>", svg)
     assert opening is not None
     body = svg[opening.end() :]

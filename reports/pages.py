@@ -18,8 +18,8 @@ from reports.views import MAIN, Board, CurvePanel, MethodNote, SuiteView
 
 def slug(name: str) -> str:
     """The name as a part of a file name or anchor: itself if it is plain, else a plain form and a hash."""
-    plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:60]
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+    plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60]
+    return plain if plain and plain == name else f"{plain or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

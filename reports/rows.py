@@ -25,7 +25,7 @@ PLANNED = "planned"
 class Row:
     """One trial's place in a suite and its latest good run (or, without one, its latest bad one).
 
-    The field names are the column names of `harness.results.results`, which defines the scores.
+    The field names are the column names of `harness.scoring.results`, which defines the scores.
     """
 
     suite: str
@@ -116,7 +116,7 @@ def load_suite(store: Store, name: str) -> SuiteRows:
 
 
 def _suites(store: Store, name: str | None) -> list[SuiteRows]:
-    from harness.results import results  # brings pandas, which the other rooms' --help must not wait for
+    from harness.scoring import results  # brings pandas, which the other rooms' --help must not wait for
 
     by_suite: dict[str, list[Row]] = defaultdict(list)
     for row in rows_from_frame(results(store, name)):
@@ -130,7 +130,7 @@ def _suites(store: Store, name: str | None) -> list[SuiteRows]:
 
 
 def rows_from_frame(frame: pd.DataFrame) -> list[Row]:
-    """Typed rows of a frame made by `harness.results.results`, in its order."""
+    """Typed rows of a frame made by `harness.scoring.results`, in its order."""
     chosen = frame[list(COLUMNS)].assign(
         started_at=frame["started_at"].map(_iso),
         status=frame["status"].fillna(PLANNED),

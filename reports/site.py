@@ -10,7 +10,6 @@ import base64
 import hashlib
 import inspect
 import re
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +57,7 @@ def build_site(store: Store, folder: Path) -> list[Path]:
     Files of an earlier build that this one does not make are removed; other files are left alone. UserError
     if the folder cannot be written.
     """
-    from harness.results import PROTOCOLS
+    from harness.scoring import PROTOCOLS
 
     notes = {name: _paragraphs(choose)[0] for name, choose in PROTOCOLS.items()}
     pages = [suite_page(suite_view(suite), notes) for suite in load_suites(store)]
@@ -135,12 +134,12 @@ def _hash(text: str) -> str:
 
 def _definitions() -> dict[str, Any]:
     """The texts of the definitions' page, from the docstrings of what computes each number."""
+    from harness import scoring
     from harness.measure import DEFINITIONS
-    from harness.results import PROTOCOLS
 
     return {
-        "scores": _paragraphs(sys.modules["harness.results"])[1:],  # `harness.results` itself may be the function
-        "protocols": [Definition(name, name, _paragraphs(choose)) for name, choose in PROTOCOLS.items()],
+        "scores": _paragraphs(scoring)[1:],
+        "protocols": [Definition(name, name, _paragraphs(choose)) for name, choose in scoring.PROTOCOLS.items()],
         "quantities": [Definition(name, name, _paragraphs(function)) for name, function in DEFINITIONS.items()],
     }
 

@@ -14,7 +14,7 @@ from reports.cells import EMPTY, Cell, RowCosts, average_over_tasks, cell, costs
 from reports.rows import PLANNED, Row, SuiteRows
 
 PROTOCOLS = ("last", "selected", "optimistic")
-"""How a run's epoch is chosen, as `harness.results.PROTOCOLS` defines; a suite's `rank_by` names the one in use."""
+"""How a run's epoch is chosen, as `harness.scoring.PROTOCOLS` defines; a suite's `rank_by` names the one in use."""
 
 MAIN = "main"
 """The grid that a suite's first table is made of."""

@@ -1,7 +1,7 @@
 """Paraphrase: do two sentences say the same?
 
 Both wordings are drawn freely (active or passive, the place in front or behind, synonyms), so equal meanings
-often look different. In a negative pair exactly one part of the event differs.
+often look different. In a negative pair one to three parts of the event differ.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _row(world: World, row_id: str) -> dict[str, Any]:
 
 
 def _changed(world: World, event: Event) -> Event:
-    """The event with one part exchanged."""
+    """The event with one to three of its parts exchanged."""
     changes: list[Callable[[Event], Event | None]] = [
         world.other_person,
         world.other_action,
@@ -64,6 +64,8 @@ def _changed(world: World, event: Event) -> Event:
         changes.append(world.other_quality)
     if event.place is not None:
         changes.append(world.other_place)
-    while (changed := world.rng.choice(changes)(event)) is None:
-        pass
-    return changed
+    other = event
+    while other == event:
+        for change in world.rng.sample(changes, world.rng.randint(1, 3)):
+            other = change(other) or other
+    return other

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from factories import METHODS, PROVENANCE, make_record
+
 from harness.records import Costs, Member, MethodInfo, ParameterCounts, RunRecord, Score, SuiteInfo, TaskInfo
 from harness.store import Store
 from reports.rows import COLUMNS, Row, SuiteRows

@@ -15,12 +15,13 @@ from factories import METHODS, TASKS, make_record, make_trial
 from harness import executors
 from harness.errors import UserError
 from harness.execution import distinct_trials, run_members
-from harness.executors import InProcess, Listener, Workers, automatic_jobs
+from harness.executors import InProcess, Listener, automatic_jobs
 from harness.progress import Bars, Lines, Reporter, Silent, duration, make_reporter
 from harness.records import Member, RunRecord
 from harness.settings import Settings
 from harness.store import Store, open_store
 from harness.trial import Trial
+from harness.workers import Workers
 
 
 class Scripted:

@@ -179,11 +179,16 @@ def test_nothing_is_printed(tokenizer: PreTrainedTokenizerFast, capfd: pytest.Ca
 
 def test_prompts_are_tokenized_as_in_training(tokenizer: PreTrainedTokenizerFast) -> None:
     encoded = batching.encode(Echo(), rows(), tokenizer, 32)
-    adapted = AdaptedModel(decoder(), tokenizer, batch_size=4)
-    for number, digit in enumerate(rows()["digit"]):
-        prompt = adapted.tok_encode(f"{digit}=")
-        assert encoded.input_ids[number][: len(prompt)] == prompt
-        assert prompt[0] == tokenizer.bos_token_id
+    model = decoder()
+    seen: list[list[int]] = []
+    model.model.register_forward_pre_hook(
+        lambda module, arguments, named: seen.append(named["input_ids"][0].tolist()), with_kwargs=True
+    )
+    evaluate_generation(model, tokenizer, Echo(), rows(1), batch_size=1)
+    prompt = seen[0]
+    assert prompt[0] == tokenizer.bos_token_id
+    assert encoded.input_ids[0][: len(prompt)] == prompt
+    assert [label == -100 for label in encoded.labels[0]].index(False) == len(prompt)
 
 
 def request(kind: str, *arguments: Any) -> Instance:

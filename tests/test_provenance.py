@@ -116,6 +116,10 @@ def test_the_stack_changes_with_the_threads_and_not_with_the_commit(checkout: Pa
         torch.set_num_threads(threads)
 
 
+def test_threads_that_the_settings_ask_for_are_the_stacks() -> None:
+    assert stack(Settings(device="cpu", threads=7))["threads"] == 7
+
+
 def test_a_stack_without_a_gpu_names_the_processor() -> None:
     facts = stack(SETTINGS)
     assert facts["device"] == "cpu"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from factories import fill, make_record
+from report_support import fill_example, make_row, make_suite_rows
 from rich.console import Console
 
-from factories import fill, make_record
 from harness.errors import UserError
 from harness.store import Store, open_store
-from report_support import fill_example, make_row, make_suite_rows
 from reports import formats
 from reports.cells import Cell, Span, average_over_tasks, cell
 from reports.commands import run_again, run_suite
@@ -220,7 +221,7 @@ def test_names_of_coincident_points_do_not_overlap() -> None:
     placed = place([Anchor(text, 100.0, 100.0) for text in ("LoRA", "rsLoRA", "PiSSA", "DoRA")], 400, 200)
     for side in (True, False):
         heights = sorted(found.y for found in placed if found.leftward == side)
-        assert all(below - above >= HEIGHT for above, below in zip(heights, heights[1:], strict=False))
+        assert all(below - above >= HEIGHT for above, below in itertools.pairwise(heights))
 
 
 def test_strips_share_one_scale_and_mark_rows_below_it() -> None:
@@ -273,7 +274,7 @@ def test_a_run_is_printed_with_configuration_scores_and_costs(tmp_path: Path) ->
     render_run(details, console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    for part in (run_id, "r=8, alpha=16.0, targets=q,v", "adapter 24,576 + head 1,538", "3.20 T", "select f1", "80.0"):
+    for part in (run_id, "alpha=16.0, r=8, targets=q,v", "adapter 24,576 + head 1,538", "3.20 T", "select f1", "80.0"):
         assert part in text
 
 
@@ -321,7 +322,7 @@ def test_a_readme_that_cannot_be_updated_is_left_alone(
 
 
 def test_a_missing_readme_is_an_error_that_names_it(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="NOTHING.md"):
+    with pytest.raises(UserError, match=r"NOTHING\.md"):
         update_readme(tmp_path / "NOTHING.md", store)
 
 

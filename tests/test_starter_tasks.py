@@ -200,11 +200,29 @@ def test_a_style_never_changes_which_words_of_content_appear() -> None:
         assert all(content_keys(text) == {event.key} for text in texts)
 
 
-def test_contradictions_exchange_or_deny_and_neutrals_add() -> None:
+def _qualities(text: str) -> set[tuple[int, int]]:
+    of = {word: (row, v) for row, values in enumerate(QUALITIES) for v, ws in enumerate(values) for word in ws}
+    return {of[word] for word in text.split() if word in of}
+
+
+def test_what_follows_says_no_more_and_what_stays_open_says_more() -> None:
     world = World("village", "train", random.Random(6))
-    qualities = {word: (row, v) for row, values in enumerate(QUALITIES) for v, ws in enumerate(values) for word in ws}
     for _ in range(200):
-        pair = related(world, world.event(Extras()), "entailment")
-        first, second = ([qualities[w] for w in t.split() if w in qualities] for t in (pair.first, pair.second))
-        assert ("not" in pair.first) == ("not" in pair.second)
-        assert (set(first) <= set(second)) if "not" in pair.first else (set(second) <= set(first))
+        follows = related(world, world.event(Extras()), "entailment")
+        weaker, stronger = follows.second, follows.first
+        if "not" in follows.first:
+            weaker, stronger = stronger, weaker
+        assert _qualities(weaker) <= _qualities(stronger)
+        new = related(world, world.event(Extras(quality=0.0, place=1.0, time=1.0)), "neutral")
+        assert "not" in new.first or len(_qualities(new.second)) == 1 > len(_qualities(new.first))
+
+
+def test_what_contradicts_denies_or_exchanges_a_part() -> None:
+    world = World("village", "train", random.Random(7))
+    for _ in range(200):
+        pair = related(world, world.event(Extras(quality=1.0, place=1.0, time=0.0)), "contradiction")
+        denied = (" not " in pair.first) != (" not " in pair.second)
+        places = [{p for p in world.vocabulary.places if p in text} for text in (pair.first, pair.second)]
+        other_place = bool(places[1]) and places[0] != places[1]
+        other_quality = bool(_qualities(pair.second)) and _qualities(pair.first) != _qualities(pair.second)
+        assert denied + other_place + other_quality == 1, pair

@@ -54,7 +54,7 @@ def run(choice: Choice, places: Places, manner: Manner) -> None:
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:
         print_json({"suite": info.name, **dataclasses.asdict(outcome)})
-    elif not manner.quiet:
+    elif not manner.quiet and not outcome.interrupted:
         _print_leaderboard(manner.db, info.name)
     typer.echo(_summary(outcome, manner.db), err=True)
     if not outcome.all_well:

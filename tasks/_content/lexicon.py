@@ -73,7 +73,7 @@ QUALITIES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("old", "ancient"), ("new", "modern")),
     (("cheap",), ("costly", "expensive")),
     (("heavy",), ("light",)),
-    (("clean", "spotless"), ("dirty", "filthy")),
+    (("spotless",), ("dirty", "filthy")),
     (("pretty", "lovely"), ("ugly",)),
     (("wet", "damp"), ("dry",)),
     (("red",), ("blue",), ("green",), ("white",), ("black",), ("brown",), ("yellow",), ("grey",)),

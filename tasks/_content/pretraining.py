@@ -19,10 +19,13 @@ Passage = tuple[str, ...]
 """One or two segments: a text, or a text and its continuation."""
 
 _DOMAINS: tuple[Domain, ...] = ("village", "harbour")
-_OPENINGS: dict[str, tuple[str, ...]] = {
-    "entailment": ("Therefore ", "So ", "Surely "),
-    "neutral": ("Perhaps ", "Maybe ", "Possibly "),
-    "contradiction": ("It is false that ", "Nobody believes that ", "It is wrong that "),
+# How a second sentence goes on from the first: the word in front of it. It is left out at times.
+_OPENINGS: dict[str, tuple[str, str]] = {
+    "entailment": ("therefore", "so"),
+    "neutral": ("perhaps", "maybe"),
+    "contradiction": ("but", "instead"),
+    "same": ("indeed", "again"),
+    "other": ("also", "later"),
 }
 
 
@@ -30,7 +33,7 @@ def encoder_passages(seed: int) -> Iterator[Passage]:
     """Endless sentences and pairs of sentences for the encoder."""
     rng = random.Random(f"encoder/{seed}")
     worlds = [World(domain, "pretrain", rng, unique=False) for domain in _DOMAINS]
-    makers = (_single, _restated, _restated, _followed, _followed, _beside)
+    makers = (_single, _single, _restated, _followed, _followed, _beside)
     while True:
         yield rng.choice(makers)(rng.choice(worlds))
 
@@ -65,27 +68,34 @@ def _single(world: World) -> Passage:
 def _restated(world: World) -> Passage:
     """The same event in two wordings."""
     event = world.event(Extras())
-    return _sentences(event, event, world)
+    return _sentences(event, event, world, "same")
 
 
 def _followed(world: World) -> Passage:
-    """What follows, may be, or cannot be, said with a word of conclusion, doubt or denial."""
+    """What follows, may be, or cannot be, said with a word of conclusion, doubt or denial or without."""
     relation = world.rng.choice(RELATIONS)
     pair = related(world, world.event(Extras()), relation)
-    opening = world.rng.choice(_OPENINGS[relation])
-    return sentence(pair.first), sentence(opening + pair.second)
+    return sentence(pair.first), sentence(_opened(world, relation, pair.second))
 
 
 def _beside(world: World) -> Passage:
     """Two events that share some of their parts."""
     first = second = world.event(Extras())
-    for change in world.rng.sample((_with_person, _with_action, _with_thing, _with_place), 2):
+    for change in world.rng.sample((_with_person, _with_action, _with_thing, _with_place), world.rng.randint(1, 3)):
         second = change(world, second)
-    return _sentences(first, second, world, "also, ")
+    return _sentences(first, second, world, "other")
 
 
-def _sentences(first: Event, second: Event, world: World, opening: str = "") -> Passage:
-    return sentence(clause(first, world.style())), sentence(opening + clause(second, world.style()))
+def _sentences(first: Event, second: Event, world: World, relation: str) -> Passage:
+    return (
+        sentence(clause(first, world.style())),
+        sentence(_opened(world, relation, clause(second, world.style()))),
+    )
+
+
+def _opened(world: World, relation: str, text: str) -> str:
+    """The clause, mostly behind a word that says how it goes on from the sentence before."""
+    return f"{world.rng.choice(_OPENINGS[relation])} {text}" if world.rng.random() < 0.7 else text
 
 
 def _with_person(world: World, event: Event) -> Event:

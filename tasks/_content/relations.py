@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tasks._content.events import Event, Style, World, adjective, clause, thing_phrase
+from tasks._content.events import Event, Style, World, clause, thing_phrase
 from tasks._content.lexicon import ACTIONS, TIMES, with_article
 
 RELATIONS: tuple[str, ...] = ("entailment", "neutral", "contradiction")

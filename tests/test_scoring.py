@@ -13,7 +13,7 @@ from factories import METHODS, TASKS, fill, make_record, make_scores, make_suite
 
 from harness.errors import UserError
 from harness.records import Score
-from harness.results import PROTOCOLS, results, scores
+from harness.scoring import PROTOCOLS, results, scores
 from harness.store import Store, open_store
 
 

@@ -1,0 +1,232 @@
+"""The static site: same bytes, no dead link, no network, nothing from the database taken for markup."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from factories import METHODS, make_record, make_suite
+from report_support import MAJORITY, TASKS, Page, fill_example, make_run
+
+from harness.errors import UserError
+from harness.measure import DEFINITIONS
+from harness.records import MethodInfo
+from harness.store import open_store
+from reports.pages import slug
+from reports.site import build_site
+
+HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600 {{ 7*7 }} ../../" + "x" * 300
+
+
+def built(database: Path, folder: Path) -> dict[str, str]:
+    """The files of a fresh build by name."""
+    with open_store(str(database), create=False) as store:
+        build_site(store, folder)
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def html(files: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in files.items() if name.endswith(".html")}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("site") / "board.db"
+    with open_store(str(path)) as store:
+        fill_example(store)
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(database: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return built(database, tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A site on which everything that has a name has a hostile one."""
+    folder = tmp_path_factory.mktemp("hostile")
+    method = MethodInfo("lora", HOSTILE, HOSTILE, HOSTILE, HOSTILE, False)
+    tasks = [dataclasses.replace(task, title=HOSTILE) for task in TASKS]
+    records = [make_run("lora", "mrpc", seed, 0.8) for seed in (0, 1)]
+    records.append(make_record(task="rte", status="failed", reason=HOSTILE, scores=[]))
+    suite = make_suite([record.trial for record in records], name=HOSTILE)
+    members = tuple(dataclasses.replace(member, grid=HOSTILE, label=HOSTILE) for member in suite.members)
+    with open_store(str(folder / "board.db")) as store:
+        store.describe([*METHODS, MAJORITY, method], tasks)
+        store.set_suite(dataclasses.replace(suite, members=members, title=HOSTILE, description=HOSTILE))
+        for record in records:
+            store.add_run(record)
+    return built(folder / "board.db", folder / "site")
+
+
+def test_the_same_database_gives_the_same_bytes(database: Path, site: dict[str, str], tmp_path: Path) -> None:
+    assert built(database, tmp_path) == site
+
+
+def test_every_suite_has_its_pages_and_data(site: dict[str, str]) -> None:
+    assert {"index.html", "about.html", "suites/glue-tiny.html", "data/glue-tiny.csv"} <= set(site)
+    rows = {f"suites/glue-tiny/{label}.html" for label in ("ft", "lora", "head_only", "majority")}
+    assert rows <= set(site)
+    assert len(json.loads(site["data/glue-tiny.json"])) == 36
+
+
+@pytest.mark.parametrize("which", ["site", "hostile"])
+def test_every_link_leads_to_a_file_and_an_anchor_that_exist(which: str, request: pytest.FixtureRequest) -> None:
+    files: dict[str, str] = request.getfixturevalue(which)
+    pages = {name: Page(text) for name, text in html(files).items()}
+    links = 0
+    for name, page in pages.items():
+        assert len(page.ids) == len(set(page.ids)), f"{name}: an id stands twice"
+        for link in page.links:
+            target, _, anchor = unquote(link).partition("#")
+            path = (Path("/") / Path(name).parent / target).resolve() if target else Path("/") / name
+            found = str(path.relative_to("/"))
+            assert found in files, f"{name}: {link}"
+            assert not anchor or anchor in pages[found].ids, f"{name}: {link}"
+            links += 1
+    assert links > 20
+
+
+@pytest.mark.parametrize("which", ["site", "hostile"])
+def test_scripts_and_styles_are_ours_and_named_by_the_policy(which: str, request: pytest.FixtureRequest) -> None:
+    for name, text in html(request.getfixturevalue(which)).items():
+        page = Page(text)
+        (policy,) = [
+            value for tag, key, value in page.attributes if tag == "meta" and key == "content" and "src" in value
+        ]
+        assert policy.startswith("default-src 'none'")
+        for tag, bodies in page.inline.items():
+            hashes = {base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies}
+            assert len(bodies) == {"style": 1, "script": 2}[tag], name
+            assert all(f"'sha256-{value}'" in policy for value in hashes), f"{name}: {tag}"
+
+
+@pytest.mark.parametrize("which", ["site", "hostile"])
+def test_pages_ask_for_nothing_from_elsewhere(which: str, request: pytest.FixtureRequest) -> None:
+    for name, text in html(request.getfixturevalue(which)).items():
+        for tag, key, value in Page(text).attributes:
+            assert key != "style", f"{name}: the policy forbids style attributes"
+            assert not key.startswith("on"), f"{name}: {tag} {key}"
+            if key in ("src", "href", "data", "poster", "action"):
+                assert not re.match(r"(https?:|//|javascript:)", value), f"{name}: {value}"
+
+
+def test_hostile_names_are_shown_as_text(hostile: dict[str, str]) -> None:
+    suite = next(name for name in hostile if re.fullmatch(r"suites/[^/]+\.html", name))
+    page = Page(hostile[suite])
+    assert "<script>alert('x')</script>" in page.text
+    assert "{{ 7*7 }}" in page.text
+    assert all(re.fullmatch(r"[\w./-]{1,160}", name) for name in hostile)
+
+
+def test_numbers_and_failures_are_on_the_suites_page(site: dict[str, str]) -> None:
+    text = Page(site["suites/glue-tiny.html"]).text
+    assert "85.4 ± 0.4" in text
+    assert "out of memory at step 3" in text
+    assert "The order is no ranking" in text
+    assert "Controls" in text
+
+
+def test_chart_and_table_show_the_same_rows(site: dict[str, str]) -> None:
+    page = site["suites/glue-tiny.html"]
+    chart = page[page.index("Score over parameters") : page.index("Score over training size")]
+    drawn = set(re.findall(r"<text[^>]*>(FT|LoRA|Head only|Majority)</text>", chart))
+    assert drawn == {"FT", "LoRA"}
+    assert "Below the chart: Head only (64.4), Majority (34.4)." in Page(chart).text
+
+
+def test_definitions_are_the_docstrings_of_what_is_measured(site: dict[str, str]) -> None:
+    page = Page(site["about.html"])
+    assert set(DEFINITIONS) <= set(page.ids)
+    assert {"last", "selected", "optimistic"} <= set(page.ids)
+    first = (DEFINITIONS["train_flops"].__doc__ or "").split(".")[0]
+    assert " ".join(first.split()).replace("`", "") in page.text
+
+
+def test_tables_have_captions_and_header_scopes(site: dict[str, str]) -> None:
+    for name, text in html(site).items():
+        assert text.count("<table") == text.count("<caption"), name
+        assert not re.search(r"<th(?![^>]*\bscope=)[ >]", text), name
+        assert text.count("<svg") == len(re.findall(r'<svg[^>]*(?:aria-hidden="true"|role="img" aria-label)', text)), (
+            name
+        )
+
+
+def test_an_empty_database_gives_a_page_that_says_what_to_run(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "empty.db")):
+        pass
+    files = built(tmp_path / "empty.db", tmp_path / "site")
+    assert "python -m harness run --all" in Page(files["index.html"]).text
+
+
+@pytest.mark.parametrize("status", ["planned", "failed"])
+def test_a_suite_without_a_good_run_has_a_page(tmp_path: Path, status: str) -> None:
+    record = make_record(status="failed", reason="no luck", scores=[], parameters=None)
+    with open_store(str(tmp_path / "board.db")) as store:
+        store.describe([*METHODS, MAJORITY], TASKS)
+        store.set_suite(make_suite([record.trial]))
+        if status == "failed":
+            store.add_run(record)
+    text = Page(built(tmp_path / "board.db", tmp_path / "site")["suites/glue-tiny.html"]).text
+    assert "No run of this suite has ended well yet" in text
+    assert ("1 not run yet" in text) == (status == "planned")
+    assert ("no luck" in text) == (status == "failed")
+
+
+def test_one_seed_is_shown_with_n_and_without_spread(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "board.db")) as store:
+        record = make_run("lora", "mrpc", 0, 0.8)
+        store.describe([*METHODS, MAJORITY], TASKS)
+        store.set_suite(make_suite([record.trial]))
+        store.add_run(record)
+    text = Page(built(tmp_path / "board.db", tmp_path / "site")["suites/glue-tiny.html"]).text
+    assert "n=1 79.0 ± –" in text
+    assert "With one seed there is no spread" in text
+
+
+def test_a_rebuild_removes_its_own_old_pages_and_nothing_else(database: Path, tmp_path: Path) -> None:
+    built(database, tmp_path / "site")
+    (tmp_path / "site" / "CNAME").write_text("mine")
+    (tmp_path / "outside.txt").write_text("mine")
+    manifest = tmp_path / "site" / "data" / "files.txt"
+    manifest.write_text(manifest.read_text() + "../outside.txt\n")
+    with open_store(str(tmp_path / "empty.db")):
+        pass
+    files = built(tmp_path / "empty.db", tmp_path / "site")
+    assert sorted(files) == ["CNAME", "about.html", "data/files.txt", "index.html"]
+    assert (tmp_path / "outside.txt").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with open_store(str(database), create=False) as store, pytest.raises(UserError, match="cannot write the site"):
+        build_site(store, tmp_path / "taken")
+
+
+def test_slugs_are_plain_distinct_and_short() -> None:
+    names = ["lora_xs", "LoRA", "lora", "a/b", "a b", "../..", "", "x" * 300]
+    slugs = [slug(name) for name in names]
+    assert slugs[0] == "lora_xs"
+    assert len(set(slugs)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,80}", found) for found in slugs)
+
+
+def test_building_a_site_never_imports_torch(database: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from harness.store import open_store; from reports.site import build_site\n"
+        "with open_store(sys.argv[1], create=False) as store: build_site(store, Path(sys.argv[2]))\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(database), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -21,7 +21,7 @@ from harness.pretrain_text import Corpus, generated_batches, prose_rows, read_co
 from harness.trial import stream_seed
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _CURVE_POINTS = 25
 _HELD_OUT_BATCHES = 8
@@ -65,7 +65,7 @@ class _Job:
     """A recipe with everything that it needs to run."""
 
     recipe: PretrainRecipe
-    model: nn.Module | Any
+    model: Any
     tokenizer: Any
     prose: Tensor
     """[rows, prose_length] token ids."""

@@ -37,7 +37,7 @@ class PretrainRecipe:
     prose_length: int = 64
     """Tokens per row of prose, and per packed row of the causal objective."""
     mask_rate: float = 0.25
-    opening_mask_rate: float = 0.6
+    opening_mask_rate: float = 0.7
     warmup_ratio: float = 0.05
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -69,7 +69,7 @@ RECIPES: dict[str, PretrainRecipe] = {
             objective="masked",
             size=Size(vocabulary=2048),
             generator="tasks._content.pretraining:encoder_passages",
-            steps=6000,
+            steps=6500,
             learning_rate=2e-3,
             generated_share=0.85,
         ),
@@ -78,9 +78,9 @@ RECIPES: dict[str, PretrainRecipe] = {
             objective="causal",
             size=Size(vocabulary=1024),
             generator="tasks._content.pretraining:decoder_passages",
-            steps=5000,
+            steps=6000,
             learning_rate=2e-3,
-            generated_share=0.85,
+            generated_share=0.9,
             rows=24,
         ),
     )

@@ -82,7 +82,11 @@ def train_tokenizer(recipe: PretrainRecipe, prose: list[str], seed: int) -> Any:
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        # The space in front makes a word one and the same token at the start of a segment and inside it.
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=recipe.objective == "masked"),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
     )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

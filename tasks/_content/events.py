@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tasks._content.lexicon import ACTIONS, QUALITIES, TIMES, VOCABULARIES, Domain, Vocabulary, with_article
 from tasks._content.splits import Split, split_of
@@ -127,7 +128,8 @@ class World:
         for _ in range(20):
             value = self.rng.choice(values)
             if value != getattr(event, field):
-                varied: Event = replace(event, **{field: value})  # type: ignore[arg-type]
+                changed: dict[str, Any] = {field: value}
+                varied = replace(event, **changed)
                 if self._take(varied):
                     return varied
         return None

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from tasks._content.arithmetic import Problems, equation
+from tasks._content.arithmetic import Problem, Problems, equation
 from tasks._content.events import Event, Extras, World, clause, sentence
 from tasks._content.lexicon import Domain
 from tasks._content.relations import RELATIONS, belongs, related
@@ -25,7 +25,9 @@ _OPENINGS: dict[str, tuple[str, str]] = {
     "neutral": ("perhaps", "maybe"),
     "contradiction": ("but", "instead"),
     "same": ("indeed", "again"),
-    "other": ("also", "later"),
+    "near": ("also", "likewise"),
+    "apart": ("later", "then"),
+    "far": ("meanwhile", "elsewhere"),
 }
 
 
@@ -33,25 +35,38 @@ def encoder_passages(seed: int) -> Iterator[Passage]:
     """Endless sentences and pairs of sentences for the encoder."""
     rng = random.Random(f"encoder/{seed}")
     worlds = [World(domain, "pretrain", rng, unique=False) for domain in _DOMAINS]
-    makers = (_single, _single, _restated, _followed, _followed, _beside)
+    makers = (_single, _single, _restated, _beside, _beside, _followed, _followed)
     while True:
         yield rng.choice(makers)(rng.choice(worlds))
 
 
 def decoder_passages(seed: int) -> Iterator[Passage]:
-    """Endless lines for the decoder: equations, told stories, and some of the encoder's sentences."""
+    """Endless lines for the decoder: equations, told stories, and single sentences."""
     rng = random.Random(f"decoder/{seed}")
     problems = Problems("pretrain", rng, unique=False)
-    sentences = encoder_passages(seed)
+    worlds = [World(domain, "pretrain", rng, unique=False) for domain in _DOMAINS]
     while True:
         draw = rng.random()
-        if draw < 0.45:
+        if draw < 0.4:
             yield (", ".join(equation(rng) for _ in range(4)) + ".",)
-        elif draw < 0.9:
-            problem = problems.problem()
-            yield (f"{problem.premise} {problem.conclusion}",)
+        elif draw < 0.95:
+            yield (_story(rng.choice(worlds), problems.problem()),)
         else:
-            yield (" ".join(next(sentences)),)
+            yield _single(rng.choice(worlds))
+
+
+def _story(world: World, problem: Problem) -> str:
+    """The facts of a problem, at times something beside the point, and how it ended."""
+    rng = world.rng
+    parts = [problem.premise]
+    if rng.random() < 0.15:
+        parts = [*_single(world), *parts]
+    if rng.random() < 0.3:
+        parts.extend(_single(world))
+    if rng.random() < 0.4:
+        parts.append(f"{rng.choice(problem.names)} counted the {problem.things}.")
+    endings = (problem.conclusion, f"The number was {problem.result}.", f"The count: {problem.result}.")
+    return " ".join([*parts, rng.choice(endings)])
 
 
 def sample(passages: Callable[[int], Iterator[Passage]], seed: int, count: int) -> list[Passage]:
@@ -79,11 +94,17 @@ def _followed(world: World) -> Passage:
 
 
 def _beside(world: World) -> Passage:
-    """Two events that share some of their parts."""
+    """Two events that differ in one, two or more of their parts."""
     first = second = world.event(Extras())
-    for change in world.rng.sample((_with_person, _with_action, _with_thing, _with_place), world.rng.randint(1, 3)):
+    changes = [_with_person, _with_action, _with_thing]
+    if first.place is not None:
+        changes.append(World.other_place)
+    if first.quality is not None:
+        changes.append(World.other_quality)
+    wanted = world.rng.randint(1, len(changes))
+    for change in world.rng.sample(changes, wanted):
         second = change(world, second)
-    return _sentences(first, second, world, "other")
+    return _sentences(first, second, world, ("near", "apart", "far")[min(wanted, 3) - 1])
 
 
 def _sentences(first: Event, second: Event, world: World, relation: str) -> Passage:
@@ -95,7 +116,7 @@ def _sentences(first: Event, second: Event, world: World, relation: str) -> Pass
 
 def _opened(world: World, relation: str, text: str) -> str:
     """The clause, mostly behind a word that says how it goes on from the sentence before."""
-    return f"{world.rng.choice(_OPENINGS[relation])} {text}" if world.rng.random() < 0.7 else text
+    return f"{world.rng.choice(_OPENINGS[relation])} {text}" if world.rng.random() < 0.8 else text
 
 
 def _with_person(world: World, event: Event) -> Event:
@@ -108,7 +129,3 @@ def _with_action(world: World, event: Event) -> Event:
 
 def _with_thing(world: World, event: Event) -> Event:
     return world.other_thing(event, same_kind=world.rng.random() < 0.5) or event
-
-
-def _with_place(world: World, event: Event) -> Event:
-    return world.other_place(event)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tasks._content.events import Event, Style, World, clause, thing_phrase
 from tasks._content.lexicon import ACTIONS, TIMES, with_article
@@ -79,9 +80,10 @@ def _stays_open(world: World, event: Event) -> Pair:
     gaps = [name for name in ("quality", "place", "time") if getattr(event, name) is None]
     gap = world.rng.choice(gaps) if gaps else world.rng.choice(("quality", "place", "time"))
     style, full = world.style(), _filled(world, event, gap)
-    first = replace(full, **{gap: None})
-    kept = weaker(world, first)
-    second = replace(kept, **{gap: getattr(full, gap)})
+    unsaid: dict[str, Any] = {gap: None}
+    added: dict[str, Any] = {gap: getattr(full, gap)}
+    first = replace(full, **unsaid)
+    second = replace(weaker(world, first), **added)
     return Pair(clause(first, world.style()), clause(second, style, "", _kind_phrase(world, second, style)))
 
 

@@ -192,20 +192,24 @@ def _loss(job: _Job, ids: Tensor, generator: Any) -> Tensor:
 def _mask(job: _Job, ids: Tensor, generator: Any) -> tuple[Tensor, Tensor]:
     """BERT's corruption: of the chosen positions 80 % become the mask, 10 % a random token, 10 % stay.
 
-    The word that opens a second segment (behind two end tokens) says how it goes on from the first; it has
-    a rate of its own, so that the model learns to compare the two.
+    Words that say how two sentences compare ("that", "another") have a higher rate: the model learns to compare.
     Returns the corrupted ids and the chosen positions, bool, both [rows, length].
     """
     import torch
 
     special = torch.tensor(job.tokenizer.all_special_ids)
     draw = torch.rand(ids.shape, generator=generator)
-    end = ids == job.tokenizer.eos_token_id
-    opening = torch.zeros_like(end)
-    opening[:, 2:] = end[:, 1:-1] & end[:, :-2]
-    rate = torch.where(opening, job.recipe.opening_mask_rate, job.recipe.mask_rate)
+    comparing = torch.isin(ids, torch.tensor(_single_tokens(job.tokenizer, job.recipe.comparing_words)))
+    rate = torch.where(comparing, job.recipe.comparing_mask_rate, job.recipe.mask_rate)
     chosen = (draw < rate) & ~torch.isin(ids, special)
     kind = torch.rand(ids.shape, generator=generator)
     noise = torch.randint(len(job.tokenizer), ids.shape, generator=generator)
     corrupted = torch.where(chosen & (kind < 0.8), job.tokenizer.mask_token_id, ids)
     return torch.where(chosen & (kind > 0.9), noise, corrupted), chosen
+
+
+def _single_tokens(tokenizer: Any, words: tuple[str, ...]) -> list[int]:
+    """The ids of those words, small or capital, that are one token; a word's first piece would give it away."""
+    forms = [form for word in words for form in (word, word.capitalize())]
+    pieces = tokenizer(forms, add_special_tokens=False)["input_ids"] if forms else []
+    return [ids[0] for ids in pieces if len(ids) == 1]

@@ -37,7 +37,9 @@ class PretrainRecipe:
     prose_length: int = 64
     """Tokens per row of prose, and per packed row of the causal objective."""
     mask_rate: float = 0.25
-    opening_mask_rate: float = 0.7
+    comparing_words: tuple[str, ...] = ()
+    """Words of the generated text that say how two sentences compare."""
+    comparing_mask_rate: float = 0.7
     warmup_ratio: float = 0.05
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -69,16 +71,21 @@ RECIPES: dict[str, PretrainRecipe] = {
             objective="masked",
             size=Size(vocabulary=2048),
             generator="tasks._content.pretraining:encoder_passages",
-            steps=6500,
+            steps=8000,
             learning_rate=2e-3,
-            generated_share=0.85,
+            generated_share=0.9,
+            comparing_words=(
+                *("that", "another", "again", "then", "equally", "rather"),
+                *("therefore", "so", "perhaps", "maybe", "but", "instead"),
+                *("indeed", "truly", "also", "likewise", "later", "next", "meanwhile", "elsewhere"),
+            ),
         ),
         PretrainRecipe(
             name="starter-decoder",
             objective="causal",
             size=Size(vocabulary=1024),
             generator="tasks._content.pretraining:decoder_passages",
-            steps=6000,
+            steps=8000,
             learning_rate=2e-3,
             generated_share=0.9,
             rows=24,

@@ -18,8 +18,16 @@ Story = Literal["gain", "loss", "together", "more", "fewer", "gain_loss", "loss_
 _ONE_STEP: tuple[Story, ...] = ("gain", "loss", "together", "more", "fewer")
 _TWO_STEPS: tuple[Story, ...] = ("gain_loss", "loss_gain")
 _NAMES: tuple[str, ...] = ("Tom", "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Jane")
-_GAINS: tuple[str, ...] = ("bought", "found", "got", "made")
-_LOSSES: tuple[str, ...] = ("sold", "lost", "dropped", "broke")
+# The stories of the pretraining text and the problems of the tasks say it in different words: what these mean for
+# the count is left to learn.
+_GAINS: dict[str, tuple[str, ...]] = {
+    "told": ("bought", "found", "got", "made"),
+    "asked": ("received", "collected", "won", "earned"),
+}
+_LOSSES: dict[str, tuple[str, ...]] = {
+    "told": ("sold", "lost", "dropped", "broke"),
+    "asked": ("returned", "donated", "burned", "spent"),
+}
 _THINGS: tuple[str, ...] = tuple(plural(t) for v in VOCABULARIES.values() for t in v.all_things)
 
 
@@ -54,7 +62,7 @@ class Problem:
         start = f"{who} had {first} {self.things}. "
         match self.story:
             case "gain":
-                return f"{start}{who} {self.gain} {second} more."
+                return f"{start}{who} {self.gain} {second}."
             case "loss":
                 return f"{start}{who} {self.loss} {second}."
             case "together":
@@ -62,9 +70,9 @@ class Problem:
             case "more" | "fewer":
                 return f"{start}{other} had {second} {self.story}."
             case "gain_loss":
-                return f"{start}{who} {self.gain} {second} more. {who} {self.loss} {third[0]}."
+                return f"{start}{who} {self.gain} {second}. {who} {self.loss} {third[0]}."
             case "loss_gain":
-                return f"{start}{who} {self.loss} {second}. {who} {self.gain} {third[0]} more."
+                return f"{start}{who} {self.loss} {second}. {who} {self.gain} {third[0]}."
 
     @property
     def question(self) -> str:
@@ -94,19 +102,19 @@ class Problems:
     def __init__(self, split: Split, rng: random.Random, unique: bool = True) -> None:
         self.split = split
         self.rng = rng
+        self._manner = "told" if split == "pretrain" else "asked"
         self._unique = unique
         self._used: set[str] = set()
 
-    def problem(self, two_steps: float = 0.5) -> Problem:
+    def problem(self, two_steps: float = 0.65) -> Problem:
         """A problem with a result of at least one; `two_steps` is the share of two-step problems."""
         rng = self.rng
         while True:
             story = rng.choice(_TWO_STEPS if rng.random() < two_steps else _ONE_STEP)
             numbers = _three_numbers(rng) if story in _TWO_STEPS else _two_numbers(rng)
             names = rng.sample(_NAMES, 2)
-            made = Problem(
-                story, numbers, (names[0], names[1]), rng.choice(_THINGS), rng.choice(_GAINS), rng.choice(_LOSSES)
-            )
+            gain, loss = rng.choice(_GAINS[self._manner]), rng.choice(_LOSSES[self._manner])
+            made = Problem(story, numbers, (names[0], names[1]), rng.choice(_THINGS), gain, loss)
             if made.result >= 1 and self._take(made):
                 return made
 
@@ -120,7 +128,7 @@ class Problems:
 
 def _two_numbers(rng: random.Random) -> tuple[int, ...]:
     """The larger one first."""
-    return tuple(sorted((rng.randint(2, 120), rng.randint(1, 60)), reverse=True))
+    return tuple(sorted((rng.randint(2, 99), rng.randint(1, 40)), reverse=True))
 
 
 def _three_numbers(rng: random.Random) -> tuple[int, ...]:

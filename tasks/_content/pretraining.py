@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from tasks._content.arithmetic import Problem, Problems, equation
-from tasks._content.events import Event, Extras, World, clause, sentence
-from tasks._content.lexicon import Domain
+from tasks._content.events import Event, Extras, Style, World, adjective, clause, sentence
+from tasks._content.lexicon import ACTIONS, Domain
 from tasks._content.relations import RELATIONS, belongs, related
 from tasks._content.syntax import draw_clause, words
 
@@ -24,9 +24,9 @@ _OPENINGS: dict[str, tuple[str, str]] = {
     "entailment": ("therefore", "so"),
     "neutral": ("perhaps", "maybe"),
     "contradiction": ("but", "instead"),
-    "same": ("indeed", "again"),
+    "same": ("indeed", "truly"),
     "near": ("also", "likewise"),
-    "apart": ("later", "then"),
+    "apart": ("later", "next"),
     "far": ("meanwhile", "elsewhere"),
 }
 
@@ -35,7 +35,7 @@ def encoder_passages(seed: int) -> Iterator[Passage]:
     """Endless sentences and pairs of sentences for the encoder."""
     rng = random.Random(f"encoder/{seed}")
     worlds = [World(domain, "pretrain", rng, unique=False) for domain in _DOMAINS]
-    makers = (_single, _single, _restated, _beside, _beside, _followed, _followed)
+    makers = (_single, _single, _compared, _compared, _compared, _compared, _restated, _beside, _followed, _followed)
     while True:
         yield rng.choice(makers)(rng.choice(worlds))
 
@@ -47,7 +47,7 @@ def decoder_passages(seed: int) -> Iterator[Passage]:
     worlds = [World(domain, "pretrain", rng, unique=False) for domain in _DOMAINS]
     while True:
         draw = rng.random()
-        if draw < 0.4:
+        if draw < 0.45:
             yield (", ".join(equation(rng) for _ in range(4)) + ".",)
         elif draw < 0.95:
             yield (_story(rng.choice(worlds), problems.problem()),)
@@ -95,16 +95,50 @@ def _followed(world: World) -> Passage:
 
 def _beside(world: World) -> Passage:
     """Two events that differ in one, two or more of their parts."""
-    first = second = world.event(Extras())
-    changes = [_with_person, _with_action, _with_thing]
-    if first.place is not None:
+    first = world.event(Extras())
+    changes = world.rng.randint(1, 3)
+    return _sentences(first, _changed(world, first, changes), world, ("near", "apart", "far")[changes - 1])
+
+
+def _compared(world: World) -> Passage:
+    """Two events, the second one told with what is new and what is not: "that cook again bought another bowl"."""
+    first = world.event(Extras(time=0.0))
+    second = _changed(world, first, world.rng.randint(0, 4))
+    return sentence(clause(first, world.style())), sentence(_told_after(first, second, world.style()))
+
+
+def _changed(world: World, event: Event, parts: int) -> Event:
+    """The event with about `parts` of its parts exchanged."""
+    changes: list[Callable[[World, Event], Event]] = [_with_person, _with_action, _with_thing]
+    if event.place is not None:
         changes.append(World.other_place)
-    if first.quality is not None:
+    if event.quality is not None:
         changes.append(World.other_quality)
-    wanted = world.rng.randint(1, len(changes))
-    for change in world.rng.sample(changes, wanted):
-        second = change(world, second)
-    return _sentences(first, second, world, ("near", "apart", "far")[min(wanted, 3) - 1])
+    for change in world.rng.sample(changes, min(parts, len(changes))):
+        event = change(world, event)
+    return event
+
+
+def _told_after(first: Event, second: Event, style: Style) -> str:
+    """The second event with a word in front of each part that says whether the first one had it too."""
+
+    def which(part: str) -> str:
+        return "that" if getattr(first, part) == getattr(second, part) else "another"
+
+    verbs = ACTIONS[second.action]
+    verb = verbs[style.verb % len(verbs)]
+    person = f"{which('person')} {second.person}"
+    thing = f"{which('thing')} {second.thing}"
+    if second.quality is not None:
+        degree = "equally" if first.quality == second.quality else "rather"
+        thing = f"{which('thing')} {degree} {adjective(second.quality, style)} {second.thing}"
+    again = "again" if first.action == second.action else "then"
+    core = f"{thing} was {again} {verb.participle} by {person}" if style.passive else ""
+    core = core or f"{person} {again} {verb.past} {thing}"
+    if second.place is None:
+        return core
+    place = second.place.replace("the ", which("place") + " ")
+    return f"{place}, {core}" if style.fronted else f"{core} {place}"
 
 
 def _sentences(first: Event, second: Event, world: World, relation: str) -> Passage:

@@ -95,6 +95,8 @@ def test_nothing_is_unpickled() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_public_function_says_what_it_does(room: str) -> None:
     for path in sources(room):
+        if "migrations" in path.parts:
+            continue
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree) or not tree.body, path
         for node in tree.body:

@@ -143,6 +143,7 @@ class World:
 
 
 def adjective(quality: Quality, style: Style) -> str:
+    """The word for a quality in this style: its synonyms mean the same."""
     words = QUALITIES[quality[0]][quality[1]]
     return words[style.adjective % len(words)]
 

@@ -1,4 +1,4 @@
-"""Tokens and batches: rows become token ids once, and batches hold rows of similar length.
+"""Tokens and batches: rows become token ids once, and rows of similar length can share a batch.
 
 Importing this module does not import torch, so that a plan can be checked without it.
 """
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of a token that carries no loss: prompt and padding."""
-POOL_BATCHES = 50
-"""Batches whose rows are sorted by length together: large enough for little padding, small enough to mix rows."""
 CACHED_SPLITS = 32
 """Encoded splits that a process keeps; the least recently used goes first."""
 
@@ -145,16 +143,19 @@ def _fingerprint(tokenizer: Any) -> str:
 # ------------------------------------------------------------------------------------------ batches
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:
-    """Row numbers of one epoch's batches: every row once, similar lengths together, in random order.
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, generator: torch.Generator, length_pool: int = 1
+) -> list[list[int]]:
+    """Row numbers of one epoch's batches, in random order, every row once.
 
-    Rows are shuffled and cut into pools of `POOL_BATCHES` batches; each pool is sorted by length and cut into
-    batches; then the batches are shuffled. All have `batch_size` rows but for one that may be smaller.
+    Rows are shuffled and cut into pools of `length_pool` batches; each pool is sorted by length and cut into
+    batches; then the batches are shuffled. With a pool of one, batches are drawn at random. All have `batch_size`
+    rows but for one that may be smaller.
     """
     import torch
 
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    pool = POOL_BATCHES * batch_size
+    pool = length_pool * batch_size
     batches: list[list[int]] = []
     for first in range(0, len(order), pool):
         by_length = sorted(order[first : first + pool], key=lengths.__getitem__)

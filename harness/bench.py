@@ -108,9 +108,10 @@ def load(bench: Bench, device: torch.device) -> Stage:
 
 def row_order(bench: Bench, stage: Stage, phase: Phase) -> Iterator[list[list[int]]]:
     """For each epoch its batches of row numbers, from the seed's order stream: the same for every method."""
+    recipe = phase.recipe
     generator = torch.Generator().manual_seed(stream_seed(bench.trial.seed, "order", bench.task.name, phase.name))
-    for _ in range(phase.recipe.epochs):
-        yield data.epoch_batches(stage.encoded.lengths, phase.recipe.batch_size, generator)
+    for _ in range(recipe.epochs):
+        yield data.epoch_batches(stage.encoded.lengths, recipe.batch_size, generator, recipe.length_pool)
 
 
 def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.Progress:

@@ -56,6 +56,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     ranges = {
         "epochs": (recipe.epochs >= 1, "at least 1"),
         "batch_size": (recipe.batch_size >= 1, "at least 1"),
+        "length_pool": (recipe.length_pool >= 1, "at least 1"),
         "accumulation": (
             recipe.accumulation >= 1 and recipe.batch_size % recipe.accumulation == 0,
             f"at least 1 and divide batch_size = {recipe.batch_size}",

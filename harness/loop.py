@@ -109,7 +109,7 @@ class _Trainer:
         from transformers import get_scheduler
 
         self.model, self.parameters, self.recipe, self.progress = model, parameters, recipe, progress
-        self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay, fused=True)
         warmup = warmup_steps(recipe, total_steps)
         self.scheduler = get_scheduler(recipe.schedule, self.optimizer, warmup, total_steps)
         self.interval = max(1, total_steps // LOSS_POINTS)

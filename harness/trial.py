@@ -23,6 +23,11 @@ class Recipe:
     batch_size: int = 32
     accumulation: int = 1
     """Micro-batches per optimizer step; each holds batch_size / accumulation rows."""
+    length_pool: int = 4
+    """Batches whose rows are sorted by length together: more means less padding, and rows that are more alike.
+
+    1 draws batches at random. Length often says something about the label, so that large pools cost scores.
+    """
     learning_rate: float = 5e-4
     head_learning_rate: float = 5e-4
     weight_decay: float = 0.01

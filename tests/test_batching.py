@@ -120,13 +120,13 @@ LENGTHS = st.lists(st.integers(1, 60), max_size=300)
 
 
 @settings(max_examples=50, deadline=None)
-@given(LENGTHS, st.integers(1, 16), st.integers(0, 2**31))
-def test_an_epoch_holds_every_row_once(lengths: list[int], size: int, seed: int) -> None:
-    batches = data.epoch_batches(lengths, size, torch.Generator().manual_seed(seed))
+@given(LENGTHS, st.integers(1, 16), st.integers(1, 20), st.integers(0, 2**31))
+def test_an_epoch_holds_every_row_once(lengths: list[int], size: int, pool: int, seed: int) -> None:
+    batches = data.epoch_batches(lengths, size, torch.Generator().manual_seed(seed), pool)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     assert len(batches) == -(-len(lengths) // size)
     assert all(1 <= len(batch) <= size for batch in batches)
-    assert batches == data.epoch_batches(lengths, size, torch.Generator().manual_seed(seed))
+    assert batches == data.epoch_batches(lengths, size, torch.Generator().manual_seed(seed), pool)
 
 
 @settings(max_examples=30, deadline=None)
@@ -137,20 +137,26 @@ def test_evaluation_holds_every_row_once_longest_first(lengths: list[int], size:
     assert [lengths[index] for index in flat] == sorted(lengths, reverse=True)
 
 
-def test_epochs_differ_and_pad_little() -> None:
+def test_epochs_differ_and_larger_pools_pad_less() -> None:
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(5, 100, (2000,), generator=generator).tolist()
     first, second = (data.epoch_batches(lengths, 16, generator) for _ in range(2))
     assert first != second
-    plain = [list(range(start, start + 16)) for start in range(0, 2000, 16)]
-    assert data.padding_share(lengths, first) < 0.1 < 0.4 < data.padding_share(lengths, plain)
+    shares = [data.padding_share(lengths, data.epoch_batches(lengths, 16, generator, pool)) for pool in (1, 4, 50)]
+    assert shares[0] > 0.4 > 0.25 > shares[1] > 0.1 > shares[2]
+
+
+def test_a_pool_of_one_draws_batches_without_regard_to_length() -> None:
+    lengths = [5] * 400 + [50] * 400
+    batches = data.epoch_batches(lengths, 16, torch.Generator().manual_seed(0), length_pool=1)
+    assert all(len({lengths[index] for index in batch}) == 2 for batch in batches)
 
 
 def test_the_order_of_batches_does_not_follow_length() -> None:
     lengths = list(range(1, 801))
     means = [
         sum(lengths[index] for index in batch) / len(batch)
-        for batch in data.epoch_batches(lengths, 16, torch.Generator().manual_seed(0))
+        for batch in data.epoch_batches(lengths, 16, torch.Generator().manual_seed(0), length_pool=50)
     ]
     assert means != sorted(means)
 

@@ -1,20 +1,27 @@
 """Paraphrase: do two sentences say the same?
 
 Both wordings are drawn freely (active or passive, the place in front or behind, synonyms), so equal meanings
-often look different. In a negative pair the quality of a thing, the place, or both differ.
+often look different. In a negative pair the quality of a thing or the place differs, one sentence says more
+than the other, or only one of them denies what happened.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from harness.api import DataRoot, Task, Text
-from tasks._content.events import Event, Extras, World, clause, sentence
+from tasks._content.events import Event, Extras, World
+from tasks._content.relations import Statement, filled
 from tasks._content.splits import Split
+
+_OPTIONAL = ("quality", "place", "time")
+_DENIALS = 0.2
+"""Share of the first sentences that deny."""
 
 
 class Paraphrase(Task):
@@ -42,21 +49,27 @@ def _frame(split: Split, rows: int) -> pd.DataFrame:
 
 
 def _row(world: World, row_id: str) -> dict[str, Any]:
-    event = world.event(Extras(quality=1.0, place=1.0, time=0.2))
-    same = world.rng.random() < 0.55
-    other = event if same else _changed(world, event)
-    return {
-        "id": row_id,
-        "first": sentence(clause(event, world.style())),
-        "second": sentence(clause(other, world.style())),
-        "label": int(same),
-    }
+    first = Statement(world.event(Extras(quality=0.7, place=0.6, time=0.3)), world.rng.random() < _DENIALS)
+    same = world.rng.random() < 0.5
+    second = first if same else _changed(world, first)
+    pair = [first, second]
+    world.rng.shuffle(pair)
+    return {"id": row_id, "first": pair[0].worded(world), "second": pair[1].worded(world), "label": int(same)}
 
 
-def _changed(world: World, event: Event) -> Event:
-    """The event with another quality, another place, or both."""
-    other = event
-    while other == event:
-        for change in world.rng.sample((world.other_quality, world.other_place), world.rng.randint(1, 2)):
-            other = change(other) or other
-    return other
+def _changed(world: World, said: Statement) -> Statement:
+    """What is said with one part exchanged, one part left out or added, or denied instead of told."""
+    event = said.event
+    changes: list[Event] = [_added_or_left_out(world, event)]
+    if event.quality is not None:
+        changes.append(world.other_quality(event))
+    if event.place is not None:
+        changes.append(world.other_place(event))
+    choice = world.rng.randrange(len(changes) + 1)
+    return replace(said, denied=not said.denied) if choice == len(changes) else replace(said, event=changes[choice])
+
+
+def _added_or_left_out(world: World, event: Event) -> Event:
+    part = world.rng.choice(_OPTIONAL)
+    without: dict[str, Any] = {part: None}
+    return filled(world, event, part) if getattr(event, part) is None else replace(event, **without)

@@ -1,23 +1,26 @@
-"""Similarity: how much do two sentences have in common, from 0 to 5?
+"""Similarity: how much of what two sentences say do they have in common, from 0 to 1?
 
-The label is five times the weighted share of the parts that agree (see `WEIGHTS`). Wording does not count:
-synonyms agree fully, two things of one kind (a hammer, a saw) by half.
+The label is the weighted share of the parts that agree (see `WEIGHTS`); a part that only one sentence
+has does not agree. Wording does not count: synonyms agree fully, two things of one kind (a hammer, a saw) by half.
+Half of the pairs are about one event, told differently; the others about two.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from harness.api import DataRoot, Task, Text
-from tasks._content.events import Event, Extras, World, clause, sentence
+from tasks._content.events import Event, Extras, World
+from tasks._content.relations import Statement, filled
 from tasks._content.splits import Split
 
-WEIGHTS: dict[str, float] = {"person": 1.0, "action": 1.0, "thing": 1.5, "quality": 0.75, "place": 0.75}
-"""What each part adds to the label; they sum to 5."""
+WEIGHTS: dict[str, float] = {"person": 0.15, "action": 0.15, "thing": 0.2, "denied": 0.2, "quality": 0.15, "place": 0.15}
+"""What each part adds to the label; they sum to 1."""
 
 
 class Similarity(Task):
@@ -26,7 +29,7 @@ class Similarity(Task):
     name = "similarity"
     title = "Similarity"
     kind = "regression"
-    label_range = (0.0, 5.0)
+    label_range = (0.0, 1.0)
     metrics = ("pearson", "spearman")
     columns = ("first", "second")
     source = "generated, tasks/similarity.py (seed 14)"
@@ -38,13 +41,18 @@ class Similarity(Task):
         return Text(row["first"], row["second"])
 
 
-def similarity(world: World, first: Event, second: Event) -> float:
-    """The label of two events of one world."""
-    score = sum(weight for part, weight in WEIGHTS.items() if getattr(first, part) == getattr(second, part))
+def similarity(world: World, first: Statement, second: Statement) -> float:
+    """The label of two statements; `world` knows the kinds of the first one's thing."""
+    one, other = _parts(first), _parts(second)
+    score = sum(weight for part, weight in WEIGHTS.items() if one[part] == other[part])
     kinds = world.vocabulary.kind_of
-    if first.thing != second.thing and kinds[first.thing] == kinds[second.thing]:
+    if one["thing"] != other["thing"] and kinds[first.event.thing] == kinds.get(second.event.thing):
         score += WEIGHTS["thing"] / 2
-    return score
+    return round(score, 3)
+
+
+def _parts(said: Statement) -> dict[str, Any]:
+    return {"denied": said.denied, **vars(said.event)}
 
 
 def _frame(split: Split, rows: int) -> pd.DataFrame:
@@ -54,25 +62,32 @@ def _frame(split: Split, rows: int) -> pd.DataFrame:
 
 
 def _row(world: World, row_id: str) -> dict[str, Any]:
-    first = world.event(Extras(quality=1.0, place=1.0, time=0.0))
-    second = _distorted(world, first, world.rng.randrange(len(WEIGHTS) + 1))
+    first = _statement(world)
+    second = _retold(world, first) if world.rng.random() < 0.5 else _statement(world)
     return {
         "id": row_id,
-        "first": sentence(clause(first, world.style())),
-        "second": sentence(clause(second, world.style())),
+        "first": first.worded(world),
+        "second": second.worded(world),
         "label": similarity(world, first, second),
     }
 
 
-def _distorted(world: World, event: Event, parts: int) -> Event:
-    """The event with `parts` of its parts exchanged (fewer if no free triple is near)."""
-    changes: tuple[Callable[[Event], Event | None], ...] = (
-        world.other_person,
-        world.other_action,
-        lambda e: world.other_thing(e, same_kind=world.rng.random() < 0.5),
-        world.other_quality,
-        world.other_place,
-    )
-    for change in world.rng.sample(changes, parts):
-        event = change(event) or event
-    return event
+def _statement(world: World) -> Statement:
+    return Statement(world.event(Extras(quality=0.7, place=0.6, time=0.0)), world.rng.random() < 0.3)
+
+
+def _retold(world: World, said: Statement) -> Statement:
+    """The same event; its quality, its place and whether it happened may differ."""
+    event = said.event
+    for part, exchange in (("quality", world.other_quality), ("place", world.other_place)):
+        if world.rng.random() < 0.5:
+            event = _differing(world, event, part, exchange)
+    return Statement(event, said.denied != (world.rng.random() < 0.4))
+
+
+def _differing(world: World, event: Event, part: str, exchange: Callable[[Event], Event]) -> Event:
+    """The event with `part` added, left out or exchanged."""
+    if getattr(event, part) is None:
+        return filled(world, event, part)
+    without: dict[str, Any] = {part: None}
+    return replace(event, **without) if world.rng.random() < 0.5 else exchange(event)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tasks._content.events import Event, Style, World, clause, thing_phrase
+from tasks._content.events import Event, Style, World, clause, sentence, thing_phrase
 from tasks._content.lexicon import ACTIONS, TIMES, with_article
 
 RELATIONS: tuple[str, ...] = ("entailment", "neutral", "contradiction")
@@ -27,6 +27,19 @@ def related(world: World, event: Event, relation: str) -> Pair:
     """A pair of clauses about `event`, a third of the time with a denial as the first one."""
     makers = _DENIED if world.rng.random() < 0.25 else _STATED
     return makers[relation](world, event)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An event, told or denied."""
+
+    event: Event
+    denied: bool = False
+
+    def worded(self, world: World) -> str:
+        """A sentence that says it, in a wording drawn freely."""
+        wording = denial if self.denied else clause
+        return sentence(wording(self.event, world.style()))
 
 
 def denial(event: Event, style: Style, thing: str = "") -> str:
@@ -79,7 +92,7 @@ def _stays_open(world: World, event: Event) -> Pair:
     """The second clause adds a part about which the first says nothing."""
     gaps = [name for name in ("quality", "place", "time") if getattr(event, name) is None]
     gap = world.rng.choice(gaps) if gaps else world.rng.choice(("quality", "place", "time"))
-    style, full = world.style(), _filled(world, event, gap)
+    style, full = world.style(), filled(world, event, gap)
     unsaid: dict[str, Any] = {gap: None}
     added: dict[str, Any] = {gap: getattr(full, gap)}
     first = replace(full, **unsaid)
@@ -106,7 +119,7 @@ def _denied_stays_open(world: World, event: Event) -> Pair:
     return Pair(denial(event, world.style()), second)
 
 
-def _filled(world: World, event: Event, part: str) -> Event:
+def filled(world: World, event: Event, part: str) -> Event:
     """The event with `part` given."""
     if getattr(event, part) is not None:
         return event

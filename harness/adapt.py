@@ -143,6 +143,7 @@ def _attach_maps(model: nn.Module, method: LinearMethod, seed: int, support: Sup
 
 def _adapted(model: nn.Module, target: Target, method: LinearMethod, seed: int, support: Support) -> AdaptedLinear:
     original = _linear(model, target.module)
+    method.check_map(target.module, target.shape)
     context = InitContext(
         module=target.module,
         generator=_generator(seed, target.module),

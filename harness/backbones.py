@@ -118,6 +118,17 @@ def meta_model(name: str, kind: str, labels: int, settings: Settings) -> tuple[n
     return model, _head_names(model)
 
 
+def positions(model: nn.Module) -> int | None:
+    """The longest input in tokens, where a table of position embeddings limits it; None for rotary positions."""
+    from torch import nn
+
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa counts positions from padding_idx + 1
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
 def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loaded:
     """Pretrained weights in float32, with a head drawn from the seed's head stream: the same for every method."""
     import torch

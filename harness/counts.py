@@ -63,7 +63,7 @@ def natural_kind(backbone: str, settings: Settings) -> Kind:
 
 
 def count(method: Method, shape: Shape, settings: Settings) -> Counts:
-    """Counts of `method` on the backbone; targets that match nothing are a UserError that lists what exists."""
+    """Counts of `method` on the backbone; UserError for targets that match nothing or a rank too large."""
     if isinstance(method, Baseline):
         return Counts(0, 0, 0)
     model, head = backbones.meta_model(shape.backbone, shape.kind, shape.labels, settings)
@@ -77,6 +77,7 @@ def _count_linear(method: LinearMethod, model: nn.Module, head: tuple[str, ...])
     maps = []
     biases = 0
     for target in targets:
+        method.check_map(target.module, target.shape)
         has_bias = method.bias and model.get_submodule(target.module).bias is not None
         added = method.count(*target.shape)
         biases += target.shape[0] * has_bias

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.api import DataRoot, LinearMethod
+from harness.api import Baseline, DataRoot, LinearMethod, Method
 from harness.errors import UserError
 from harness.executors import Executor
-from harness.plugins import Plugins, make_method
+from harness.plugins import Plugins, discover, make_method
 from harness.records import Member
 from harness.settings import Settings
 from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DISK_BYTES = 200 * 2**20
 """Free space that a run wants for its database and caches."""
 
 
 @dataclass(frozen=True)
-class TargetCheck:
-    """Whether a linear method finds maps to adapt in a backbone."""
+class ModelCheck:
+    """A method on a backbone: does it find maps that it can adapt, and do the rows fit into the positions?"""
 
     backbone: str
     kind: str
     labels: int
-    targets: str
-    layers: str
+    method: str
+    parameters: str
+    """Canonical JSON."""
+    max_length: int
     label: str
     """The suite's row, for the message."""
 
@@ -36,7 +43,7 @@ def check_plan(members: Sequence[Member], plugins: Plugins, settings: Settings, 
     """Raise UserError if data, backbones, targets, the device or the disk cannot carry this plan."""
     check_data([member.trial for member in members], plugins, settings)
     check_disk(settings.cache_root)
-    executor.call(check_targets, target_checks(members, plugins))
+    executor.call(check_models, model_checks(members, plugins))
 
 
 def check_data(trials: Sequence[Trial], plugins: Plugins, settings: Settings) -> None:
@@ -66,35 +73,52 @@ def check_disk(folder: Path, needed: int = DISK_BYTES) -> None:
         )
 
 
-def target_checks(members: Sequence[Member], plugins: Plugins) -> list[TargetCheck]:
-    """The distinct pairs of a linear method's targets and a backbone that the plan holds."""
-    checks: dict[tuple[object, ...], TargetCheck] = {}
+def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck]:
+    """The distinct combinations of method and backbone that the plan holds."""
+    checks: dict[ModelCheck, None] = {}
     for member in members:
-        trial = member.trial
-        method = make_method(plugins.methods[trial.method], trial.parameters)
-        if isinstance(method, LinearMethod):
-            task = plugins.tasks[trial.task]
-            key = (trial.backbone.name, task.kind, method.targets, method.layers)
-            check = TargetCheck(
-                trial.backbone.name, task.kind, len(task.labels) or 1, method.targets, method.layers, member.label
+        trial, task = member.trial, plugins.tasks[member.trial.task]
+        if issubclass(plugins.methods[trial.method], Baseline):
+            continue
+        checks[
+            ModelCheck(
+                backbone=trial.backbone.name,
+                kind=task.kind,
+                labels=len(task.labels) or 1,
+                method=trial.method,
+                parameters=json.dumps(trial.parameters, sort_keys=True),
+                max_length=trial.recipe.max_length,
+                label=member.label,
             )
-            checks.setdefault(key, check)
-    return list(checks.values())
+        ] = None
+    return list(checks)
 
 
-def check_targets(checks: Sequence[TargetCheck], settings: Settings) -> None:
+def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
     """Raise UserError for the first check that fails, or for a device that this machine lacks. Imports torch."""
     from harness.backbones import meta_model
     from harness.devices import pick_device
-    from harness.targets import select_modules
 
     pick_device(settings.device)
-    models = {}
+    plugins = discover(settings.plugin_files)
+    models: dict[tuple[str, str], nn.Module] = {}
     for check in checks:
         key = (check.backbone, check.kind)
         if key not in models:
             models[key] = meta_model(check.backbone, check.kind, check.labels, settings)[0]
         try:
-            select_modules(models[key], check.targets, check.layers)
+            _check_model(models[key], make_method(plugins.methods[check.method], json.loads(check.parameters)), check)
         except UserError as error:
             raise UserError(f"method '{check.label}' on backbone '{check.backbone}': {error}") from None
+
+
+def _check_model(model: nn.Module, method: Method, check: ModelCheck) -> None:
+    from harness.backbones import positions
+    from harness.targets import select_modules
+
+    limit = positions(model)
+    if limit is not None and check.max_length > limit:
+        raise UserError(f"max_length = {check.max_length} exceeds its {limit} positions; choose at most {limit}.")
+    if isinstance(method, LinearMethod):
+        for target in select_modules(model, method.targets, method.layers):
+            method.check_map(target.module, target.shape)

@@ -39,10 +39,12 @@ class LoRA(LinearMethod):
         api.check_fraction(self, "alpha", high=math.inf)
         api.check_choice(self, "a_init", ("kaiming", "gaussian"))
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        api.check_rank(self, "r", shape, module)
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         import torch
 
-        api.check_rank(self, "r", weight, context.module)
         m, n = weight.shape
         if self.a_init == "kaiming":
             A = api.kaiming_uniform((self.r, n), weight.dtype, context.generator)

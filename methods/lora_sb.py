@@ -50,10 +50,12 @@ class LoraSB(LinearMethod):
         samples = self.n_init or max(1, round(0.001 * train_rows))
         return GradientRequest(min(samples, train_rows), self.dropout_in_estimate)
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        api.check_rank(self, "r", shape, module)
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         import torch
 
-        api.check_rank(self, "r", weight, context.module)
         if context.gradient is None:
             raise ValueError(f"{self.name}: no gradient of {context.module} was estimated")
         G = context.gradient.to(weight.dtype)

@@ -53,10 +53,12 @@ class LoraXS(LinearMethod):
         ordered = self.basis != "random" or (self.which == "top" and self.sigma)
         api.require(self, ordered, "basis = 'random' has no singular values: leave which and sigma at their defaults.")
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        api.check_rank(self, "r", shape, module)
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         import torch
 
-        api.check_rank(self, "r", weight, context.module)
         B, S, Vt = self._triplets(weight, context)
         A = S[:, None] * Vt if self.sigma else Vt
         R = self.std * torch.randn(self.r, self.r, dtype=weight.dtype, generator=context.generator)

@@ -41,8 +41,10 @@ class PiSSA(LinearMethod):
         api.require(self, exists, f"svd = '{self.svd}' must be 'exact' or 'niter_K' with a number K.")
         api.require(self, self.dropout == 0, "dropout must be 0: it would drop a part of the pretrained weight.")
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        api.check_rank(self, "r", shape, module)
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
-        api.check_rank(self, "r", weight, context.module)
         U, S, Vt = context.decompositions.svd(weight, self.r, self.svd)
         root = (S * self.r / self.alpha).sqrt()
         return {"A": Trainable(root[:, None] * Vt), "B": Trainable(U * root)}

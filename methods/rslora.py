@@ -35,8 +35,10 @@ class RsLoRA(LinearMethod):
         api.check_at_least(self, "r", 1)
         api.check_fraction(self, "alpha", high=math.inf)
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        api.check_rank(self, "r", shape, module)
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
-        api.check_rank(self, "r", weight, context.module)
         m, n = weight.shape
         A = api.kaiming_uniform((self.r, n), weight.dtype, context.generator)
         return {"A": Trainable(A), "B": Trainable(A.new_zeros(m, self.r))}

@@ -45,8 +45,10 @@ class SvdLoRA(LinearMethod):
         advice = "dropout must be 0 with residual: it would drop a part of the pretrained weight."
         api.require(self, not self.residual or self.dropout == 0, advice)
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        api.check_rank(self, "r", shape, module)
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
-        api.check_rank(self, "r", weight, context.module)
         m, n = weight.shape
         U, S, Vt = context.decompositions.svd(weight, self.k)
         A = api.kaiming_uniform((self.r, n), weight.dtype, context.generator).to(weight.device)

@@ -160,7 +160,7 @@ def suite_view(suite: SuiteRows) -> SuiteView:
     stack = max(stacks, key=lambda name: (stacks[name], name), default=None)
     protocols = sorted(PROTOCOLS, key=lambda name: name != suite.rank_by)
     grids = _grids(rows)
-    sized = {name: members for name, members in grids.items() if len({row.train_size for row in members}) > 1}
+    sized = {name: members for name, members in grids.items() if _has_several_sizes(members)}
     return SuiteView(
         name=suite.name,
         title=suite.title or suite.name,
@@ -183,6 +183,11 @@ def suite_view(suite: SuiteRows) -> SuiteView:
         stack=stack,
         other_stacks=max(0, len(stacks) - 1),
     )
+
+
+def _has_several_sizes(rows: Sequence[Row]) -> bool:
+    """Whether one task is there with more than one training size; tasks may well differ in theirs."""
+    return len({(row.task, row.train_size) for row in rows}) > len({row.task for row in rows})
 
 
 def _grids(rows: Sequence[Row]) -> dict[str, list[Row]]:

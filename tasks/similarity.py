@@ -19,7 +19,14 @@ from tasks._content.events import Event, Extras, World
 from tasks._content.relations import Statement, filled
 from tasks._content.splits import Split
 
-WEIGHTS: dict[str, float] = {"person": 0.15, "action": 0.15, "thing": 0.2, "denied": 0.2, "quality": 0.15, "place": 0.15}
+WEIGHTS: dict[str, float] = {
+    "person": 0.15,
+    "action": 0.15,
+    "thing": 0.2,
+    "denied": 0.2,
+    "quality": 0.15,
+    "place": 0.15,
+}
 """What each part adds to the label; they sum to 1."""
 
 

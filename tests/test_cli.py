@@ -241,6 +241,8 @@ def _targets(db: Path | None, folder: Path) -> list[Path]:
         (["--set", "rr=4"], "unknown key 'rr' in --set rr=4: did you mean 'r'?"),
         (["--set", "targets=q,w"], "unknown target 'w'"),
         (["--set", "targets=q,gate"], "target 'gate' matches nothing in this backbone; it has: q, k, v, o, up, down."),
+        (["--set", "lora.r=999"], "r = 999 exceeds the smaller side of bert.encoder.layer.0.attention.self.query ["),
+        (["--set", "max_length=9999"], "max_length = 9999 exceeds its "),
         (["--set", "targets=re:.*nothing"], "matches nothing in this backbone"),
         (["--set", "r=two"], "r = 'two'"),
         (["--plugin", "none.py"], "plugin file"),

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from method_support import context, normal
 from torch import nn
 
 from harness.api import AttachContext, LinearMethod, Method
@@ -98,9 +97,8 @@ def test_values_that_can_never_work_are_refused_in_one_line(method: Method, word
 @pytest.mark.parametrize("cls", [LoRA, RsLoRA, PiSSA, SvdLoRA, LoraXS, LoraSB])
 def test_a_rank_above_the_smaller_side_names_method_rank_map_and_shape(cls: type[LinearMethod]) -> None:
     method = cls(r=7)
-    weight = normal(9, 6)
     with pytest.raises(UserError) as caught:
-        method.init(weight, context(weight))
+        method.check_map("layer.0.query", (9, 6))
     assert str(caught.value) == (
         f"{method.name}: r = 7 exceeds the smaller side of layer.0.query [9, 6]; choose at most 6."
     )

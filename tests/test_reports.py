@@ -172,6 +172,12 @@ def test_a_grid_of_several_sizes_becomes_curves_with_all_last() -> None:
     assert [point.size for point in view.panels[0].curves[0].points] == [250, 1000, 0]
 
 
+def test_a_grid_whose_tasks_differ_in_size_stays_a_table() -> None:
+    view = suite_view(make_suite_rows(make_row(train_size=500), make_row(task="rte", train_size=250)))
+    assert [section.grid for section in view.sections] == ["main"]
+    assert view.panels == ()
+
+
 def test_a_stored_suite_reads_back_as_the_view_of_its_runs(view: SuiteView) -> None:
     assert view.main is not None
     assert view.main.protocol == "selected"

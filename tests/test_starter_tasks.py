@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,9 +13,9 @@ import pytest
 from harness.api import DataRoot, GenerationTask, Task
 from tasks._content.arithmetic import Problems, equation
 from tasks._content.events import Event, Extras, World, clause, sentence
-from tasks._content.lexicon import ACTIONS, QUALITIES, VOCABULARIES, plural, third_person
+from tasks._content.lexicon import ACTIONS, QUALITIES, TIMES, VOCABULARIES, plural, third_person
 from tasks._content.pretraining import decoder_passages, encoder_passages, sample
-from tasks._content.relations import related
+from tasks._content.relations import Statement, related
 from tasks._content.splits import split_of
 from tasks._content.syntax import VIOLATIONS, draw_clause, words
 from tasks.acceptability import Acceptability
@@ -184,12 +185,29 @@ def test_agreement_violation_changes_the_verb_alone() -> None:
         assert sum(a != b for a, b in zip(good, bad, strict=True)) == 1
 
 
-def test_similarity_counts_the_parts_that_agree() -> None:
+def test_similarity_is_the_weighted_share_of_the_parts_that_agree() -> None:
     world = World("village", "train", random.Random(0))
     event = Event("village", "cook", 0, "hammer", (0, 0), "in the barn")
-    assert similarity(world, event, event) == 5.0
-    assert similarity(world, event, Event("village", "cook", 0, "saw", (0, 0), "in the barn")) == 4.25
-    assert similarity(world, event, Event("village", "nurse", 1, "apple", (1, 0), "in the shop")) == 0.0
+    said = Statement(event)
+    assert similarity(world, said, said) == 1.0
+    assert similarity(world, said, Statement(event, denied=True)) == 0.8
+    assert similarity(world, said, Statement(replace(event, place=None))) == 0.85
+    assert similarity(world, said, Statement(replace(event, thing="saw"))) == 0.9
+    assert similarity(world, said, Statement(replace(event, thing="apple"))) == 0.8
+    other = Event("village", "nurse", 1, "apple", (1, 0), "in the shop")
+    assert similarity(world, said, Statement(other, denied=True)) == 0.0
+
+
+def parts(text: str) -> tuple[object, ...]:
+    """What one sentence says, read from its words: content, quality, place, time, and whether it denies."""
+    places = frozenset(p for v in VOCABULARIES.values() for p in v.places if p in text.lower())
+    times = frozenset(t for t in TIMES if t in text)
+    return frozenset(content_keys(text)), frozenset(_qualities(text)), places, times, " not " in text
+
+
+def test_paraphrases_say_the_same_and_other_pairs_do_not(frames) -> None:
+    for row in frames["paraphrase"]["train"].head(500).to_dict("records"):
+        assert (parts(row["first"]) == parts(row["second"])) == bool(row["label"]), row
 
 
 def test_a_style_never_changes_which_words_of_content_appear() -> None:

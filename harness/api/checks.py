@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.api.methods import Method
 
 
@@ -33,11 +31,10 @@ def check_choice(method: Method, parameter: str, choices: tuple[str, ...]) -> No
         raise UserError(f"{method.name}: {parameter} = '{value}' must be one of {', '.join(choices)}.")
 
 
-def check_rank(method: Method, parameter: str, weight: Tensor, module: str) -> None:
-    """Raise UserError unless the value is at most the smaller side of the map `module` with this weight [m, n]."""
-    value, limit = getattr(method, parameter), min(weight.shape)
-    shape = list(weight.shape)
-    advice = f"{parameter} = {value} exceeds the smaller side of {module} {shape}; choose at most {limit}."
+def check_rank(method: Method, parameter: str, shape: tuple[int, int], module: str) -> None:
+    """Raise UserError unless the value is at most the smaller side of the map `module`, [m, n]."""
+    value, limit = getattr(method, parameter), min(shape)
+    advice = f"{parameter} = {value} exceeds the smaller side of {module} {list(shape)}; choose at most {limit}."
     require(method, value <= limit, advice)
 
 

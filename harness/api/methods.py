@@ -172,6 +172,10 @@ class LinearMethod(Method):
         """Raise UserError for values that can never work; overriding methods call this first."""
         require(self, 0 <= self.dropout < 1, f"dropout = {self.dropout} is outside [0, 1).")
 
+    def check_map(self, module: str, shape: tuple[int, int]) -> None:
+        """Raise UserError if the map `module` of this shape [m, n] cannot carry the method; asked before training."""
+        return
+
     @abstractmethod
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         """Tensors of one map, float32, from its frozen weight [m, n] (float32)."""

@@ -22,11 +22,11 @@ _NAMES: tuple[str, ...] = ("Tom", "Anna", "Ben", "Clara", "David", "Emma", "Fran
 # the count is left to learn.
 _GAINS: dict[str, tuple[str, ...]] = {
     "told": ("bought", "found", "got", "made"),
-    "asked": ("received", "collected", "won", "earned"),
+    "asked": ("won", "took", "gained", "added"),
 }
 _LOSSES: dict[str, tuple[str, ...]] = {
     "told": ("sold", "lost", "dropped", "broke"),
-    "asked": ("returned", "donated", "burned", "spent"),
+    "asked": ("gave", "sent", "spent", "used"),
 }
 _THINGS: tuple[str, ...] = tuple(plural(t) for v in VOCABULARIES.values() for t in v.all_things)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness.api import AttachContext, Decompositions, Frozen, InitContext, LinearMethod, Method, Trainable
+from harness.api import AttachContext, Common, Decompositions, Frozen, InitContext, LinearMethod, Method, Trainable
 from harness.errors import UserError
 from harness.targets import Target, select_modules
 from harness.trial import stream_seed
@@ -22,11 +22,11 @@ class MapTensors(nn.Module):
         super().__init__()
         self.stored: list[str] = []
         for name, marked in tensors.items():
-            value = marked.tensor.detach().clone(memory_format=torch.contiguous_format)
+            value = marked.tensor.detach()
             if isinstance(marked, Trainable):
-                self.register_parameter(name, nn.Parameter(value))
+                self.register_parameter(name, nn.Parameter(value.clone(memory_format=torch.contiguous_format)))
             else:
-                self.register_buffer(name, value)
+                self.register_buffer(name, _compact(value))
                 if marked.stored:
                     self.stored.append(name)
 
@@ -55,7 +55,10 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Adapted output [..., m] of x [..., n]."""
-        return self.method.forward(self.dropout(x), self.base(x), self.adapter)
+        if not self.method.scales_output:
+            return self.method.forward(self.dropout(x), self.base(x), self.adapter)
+        y = self.method.forward(self.dropout(x), nn.functional.linear(x, self.base.weight), self.adapter)
+        return y if self.base.bias is None else y + self.base.bias
 
     def merged(self) -> nn.Linear:
         """One plain linear map that equals this one (without dropout)."""
@@ -131,7 +134,8 @@ def attach(model: nn.Module, method: Method, head: tuple[str, ...], seed: int, s
 
 def _attach_maps(model: nn.Module, method: LinearMethod, seed: int, support: Support) -> dict[str, nn.Linear]:
     targets = select_modules(model, method.targets, method.layers)
-    replacements = {target.module: _adapted(model, target, method, seed, support) for target in targets}
+    common = Common((max(t.shape[0] for t in targets), max(t.shape[1] for t in targets)))
+    replacements = {target.module: _adapted(model, target, method, seed, support, common) for target in targets}
     if method.bias and not any(adapted.base.bias is not None for adapted in replacements.values()):
         raise UserError(f"{method.name}: bias = true, but none of the maps '{method.targets}' has a bias.")
     originals: dict[str, nn.Linear] = {}
@@ -141,7 +145,9 @@ def _attach_maps(model: nn.Module, method: LinearMethod, seed: int, support: Sup
     return originals
 
 
-def _adapted(model: nn.Module, target: Target, method: LinearMethod, seed: int, support: Support) -> AdaptedLinear:
+def _adapted(
+    model: nn.Module, target: Target, method: LinearMethod, seed: int, support: Support, common: Common
+) -> AdaptedLinear:
     original = _linear(model, target.module)
     method.check_map(target.module, target.shape)
     context = InitContext(
@@ -151,8 +157,15 @@ def _adapted(model: nn.Module, target: Target, method: LinearMethod, seed: int, 
         pretrained=support.pretrained(target.module),
         gradient=support.gradients.get(target.module),
         first_step_learning_rate=support.first_step_learning_rate,
+        common=common,
     )
     return AdaptedLinear(original, method, method.init(_full_precision(original.weight), context))
+
+
+def _compact(value: Tensor) -> Tensor:
+    """The tensor itself, so that maps can share it, unless it is a view that would keep a larger one in memory."""
+    whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
+    return value if whole else value.clone(memory_format=torch.contiguous_format)
 
 
 def _full_precision(weight: Tensor) -> Tensor:

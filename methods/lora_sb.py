@@ -53,6 +53,9 @@ class LoraSB(LinearMethod):
     def check_map(self, module: str, shape: tuple[int, int]) -> None:
         api.check_rank(self, "r", shape, module)
 
+    def exemptions(self) -> Mapping[str, str]:
+        return {"starts_as_backbone": "it starts from the first step of full fine-tuning that it estimates"}
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         import torch
 

@@ -54,6 +54,9 @@ class QrLoRA(LinearMethod):
         reached = (size**2 if self.rank_rule == "energy" else size).cumsum(0)
         return int((reached < self.tau * reached[-1]).sum()) + 1
 
+    def exemptions(self) -> Mapping[str, str]:
+        return {"starts_as_backbone": f"lam_init = {self.lam_init}"} if self.lam_init else {}
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         source = context.pretrained.to(weight) if self.basis_from == "pretrained" else weight
         Q, R, P = context.decompositions.pivoted_qr(source.T if self.transpose else source)

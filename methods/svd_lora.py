@@ -48,6 +48,10 @@ class SvdLoRA(LinearMethod):
     def check_map(self, module: str, shape: tuple[int, int]) -> None:
         api.check_rank(self, "r", shape, module)
 
+    def exemptions(self) -> Mapping[str, str]:
+        added = "the leading singular components are added on top of W (residual = true takes them out)"
+        return {} if self.residual else {"starts_as_backbone": added}
+
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         m, n = weight.shape
         U, S, Vt = context.decompositions.svd(weight, self.k)

@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.api import InitContext, LinearMethod, Trainable
+from harness.api import Common, InitContext, LinearMethod, Trainable
 from harness.decompositions import CachedDecompositions
+from methods.dora import DoRA
 from methods.lora import LoRA
+from methods.lora_plus import LoRAPlus
 from methods.lora_sb import LoraSB
 from methods.lora_xs import LoraXS
+from methods.olora import OLoRA
 from methods.pissa import PiSSA
 from methods.qr_lora import QrLoRA
 from methods.rslora import RsLoRA
 from methods.svd_lora import SvdLoRA
+from methods.vera import VeRA
 
 DECOMPOSITIONS = CachedDecompositions(Path(os.devnull))  # no folder can be made there: memory only
 RATE = 1e-3
@@ -29,7 +33,11 @@ SHAPES = [(9, 9), (14, 6), (6, 14)]
 VARIANTS: dict[str, tuple[type[LinearMethod], dict[str, Any]]] = {
     "lora": (LoRA, {}),
     "lora gaussian": (LoRA, {"a_init": "gaussian"}),
+    "lora_plus": (LoRAPlus, {}),
     "rslora": (RsLoRA, {}),
+    "dora": (DoRA, {}),
+    "olora": (OLoRA, {}),
+    "vera": (VeRA, {}),
     "pissa": (PiSSA, {}),
     "pissa niter": (PiSSA, {"svd": "niter_4", "alpha": 5.0}),
     "svd_lora": (SvdLoRA, {}),
@@ -72,6 +80,7 @@ def context(weight: Tensor, seed: int = 0, **changes: Any) -> InitContext:
         "pretrained": weight,
         "gradient": torch.randn(weight.shape, dtype=weight.dtype, generator=generator),
         "first_step_learning_rate": RATE,
+        "common": Common(largest=(weight.shape[0], weight.shape[1])),
     }
     return InitContext(**(values | changes))
 

@@ -38,6 +38,9 @@ PUBLISHED: list[tuple[str, str, dict[str, Any], int]] = [
     ("roberta-large", "lora_sb", {"r": 8, "targets": ENCODER}, 6_144),
     ("roberta-large", "lora_sb", {"r": 16, "targets": ENCODER}, 24_576),
     ("roberta-large", "lora_sb", {"r": 24, "targets": ENCODER}, 55_296),
+    ("roberta-large", "vera", {"r": 256}, 61_440),  # VeRA: 61K
+    ("roberta-base", "vera", {"r": 1024}, 43_008),  # VeRA: 0.043M
+    ("roberta-large", "vera", {"r": 16}, 49_920),  # LoRA-XS appendix B prints 50,400, against its own formula
     ("mistral-7b", "lora_xs", {"r": 64, "targets": DECODER}, 917_504),  # LoRA-XS table 3: 0.92M
     ("mistral-7b", "lora_xs", {"r": 32, "targets": DECODER}, 229_376),  # LoRA-XS table 3: 0.23M
     ("mistral-7b", "lora_xs", {"r": 16, "targets": DECODER}, 57_344),  # LoRA-XS table 3: 0.057M

@@ -1,18 +1,30 @@
-"""LoRA, rsLoRA and PiSSA against the PEFT library: with the same tensors, the same outputs and merged weights."""
+"""Methods that the PEFT library has too: with the same tensors, the same outputs, gradients and merged weights."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import peft
 import pytest
 import torch
 from method_support import SHAPES, Map, close, normal
+from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 
+from harness.adapt import AdaptedLinear
+from harness.api import Common, Trainable
+from harness.loop import optimizer_groups
+from harness.trial import Recipe
+from methods.dora import DoRA
 from methods.lora import LoRA
+from methods.lora_plus import LoRAPlus
+from methods.olora import OLoRA
 from methods.pissa import PiSSA
 from methods.rslora import RsLoRA
+from methods.vera import VeRA
+
+TENSORS = {"A": Trainable(torch.ones(2, 4)), "B": Trainable(torch.ones(6, 2))}
 
 on_every_shape = pytest.mark.parametrize("shape", SHAPES)
 
@@ -34,16 +46,38 @@ def in_peft(weight: Tensor, **options: Any) -> peft.PeftModel:
 
 
 def with_tensors_of(model: peft.PeftModel, adapted: Map) -> peft.PeftModel:
-    layer = model.base_model.model.q
-    layer.lora_A["default"].weight.data = adapted.p.A.clone()
-    layer.lora_B["default"].weight.data = adapted.p.B.clone()
+    for name, parameter in theirs(model, adapted).items():
+        parameter.data = getattr(adapted.p, name).clone()
     return model
 
 
+def theirs(model: peft.PeftModel, adapted: Map) -> dict[str, nn.Parameter]:
+    """PEFT's parameters under the names that the method gives its trainable tensors."""
+    layer = model.base_model.model.q
+    if isinstance(adapted.method, VeRA):
+        return {"b": layer.vera_lambda_b["default"], "d": layer.vera_lambda_d["default"]}
+    found = {"A": layer.lora_A["default"].weight, "B": layer.lora_B["default"].weight}
+    if isinstance(adapted.method, DoRA):
+        found["M"] = layer.lora_magnitude_vector["default"].weight
+    return found
+
+
 def same_as_peft(adapted: Map, model: peft.PeftModel, tolerance: float) -> None:
+    """Outputs, gradients and merged weights agree."""
+    parameters = theirs(model, adapted)
+    assert set(parameters) == set(adapted.trainable)
     x = normal(5, adapted.weight.shape[1], dtype=adapted.weight.dtype)
-    close(adapted(x), model(x).detach(), tolerance)
-    close(adapted.merged, model.merge_and_unload().q.weight.detach(), tolerance)
+    probe = normal(5, adapted.weight.shape[0], dtype=adapted.weight.dtype, seed=3)
+    for name in adapted.trainable:
+        getattr(adapted.p, name).requires_grad_()
+    ours, expected = adapted(x), model(x)
+    close(ours.detach(), expected.detach(), tolerance)
+    (ours * probe).sum().backward()
+    (expected * probe).sum().backward()
+    for name, parameter in parameters.items():
+        assert parameter.grad is not None
+        close(getattr(adapted.p, name).grad, parameter.grad, tolerance)
+    close(adapted.merged.detach(), model.merge_and_unload().q.weight.detach(), tolerance)
 
 
 @on_every_shape
@@ -60,12 +94,49 @@ def test_rslora_is_pefts(shape: tuple[int, int]) -> None:
 
 
 @on_every_shape
-def test_pissa_is_pefts_from_its_start_to_its_trained_state(shape: tuple[int, int]) -> None:
+def test_dora_is_pefts(shape: tuple[int, int]) -> None:
+    adapted = Map.of(DoRA(r=3, alpha=5), normal(*shape))
+    model = in_peft(adapted.weight, r=3, lora_alpha=5, use_dora=True)
+    close(adapted.p.M, theirs(model, adapted)["M"].detach(), 1e-12)
+    same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+@on_every_shape
+def test_pissa_and_olora_are_pefts_from_their_start_to_their_trained_state(shape: tuple[int, int], init: str) -> None:
     weight = normal(*shape, dtype=torch.float32)  # PEFT refuses float64 here
-    adapted = Map.of(PiSSA(r=3, alpha=5), weight)
-    model = in_peft(weight, r=3, lora_alpha=5, init_lora_weights="pissa")
-    layer = model.base_model.model.q
-    close(adapted.frozen, layer.weight.detach(), 1e-5)
-    theirs = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-    close(adapted.p.B @ adapted.p.A, theirs.detach(), 1e-5)
+    adapted = Map.of({"pissa": PiSSA, "olora": OLoRA}[init](r=3, alpha=5), weight)
+    model = in_peft(weight, r=3, lora_alpha=5, init_lora_weights=init)
+    close(adapted.frozen, model.base_model.model.q.weight.detach(), 1e-5)
+    their = theirs(model, adapted)
+    close(adapted.p.B @ adapted.p.A, (their["B"] @ their["A"]).detach(), 1e-5)
     same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-4)
+
+
+@on_every_shape
+def test_vera_is_pefts_with_projections_from_the_same_seed(shape: tuple[int, int]) -> None:
+    weight = normal(*shape)
+    adapted = Map.of(VeRA(r=4, projection_seed=7), weight, common=Common(largest=shape))
+    config = peft.VeraConfig(r=4, target_modules=["q"], projection_prng_key=7)
+    model = peft.get_peft_model(OneMap(weight), config).double()
+    layer = model.base_model.model.q
+    close(adapted.p.A, layer.vera_A["default"].double(), 1e-7)
+    close(adapted.p.B, layer.vera_B["default"].double(), 1e-7)
+    for name, parameter in theirs(model, adapted).items():
+        close(getattr(adapted.p, name), parameter.detach(), 1e-7)
+    layer.vera_A["default"], layer.vera_B["default"] = adapted.p.A, adapted.p.B
+    same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
+
+
+def test_lora_plus_gives_b_the_rate_that_peft_gives_it() -> None:
+    rate, ratio = 1e-3, 16.0
+    model = in_peft(normal(6, 4), r=2)
+    optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=ratio)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    expected = {name: rates[id(p)] for name, p in theirs(model, Map.of(LoRA(r=2), normal(6, 4))).items()}
+    adapted = nn.Sequential(
+        OrderedDict(q=AdaptedLinear(nn.Linear(4, 6), (method := LoRAPlus(r=2, ratio=ratio)), TENSORS))
+    )
+    groups = optimizer_groups(adapted, method.parameter_groups(), (), Recipe(learning_rate=rate))
+    ours = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {name: ours[id(adapted.q.adapter.get_parameter(name))] for name in "AB"} == expected

@@ -13,6 +13,7 @@ from harness.api.checks import check_at_least, check_choice, check_fraction, che
 from harness.api.methods import (
     AttachContext,
     Baseline,
+    Common,
     Decompositions,
     Frozen,
     GradientRequest,
@@ -30,6 +31,7 @@ from harness.api.tasks import DataRoot, GenerationTask, HubSource, Kind, Task, T
 __all__ = [
     "AttachContext",
     "Baseline",
+    "Common",
     "DataRoot",
     "Decompositions",
     "Frozen",

@@ -59,6 +59,16 @@ class Decompositions(Protocol):
 
 
 @dataclass(frozen=True)
+class Common:
+    """What the maps of one attachment have in common."""
+
+    largest: tuple[int, int] = (0, 0)
+    """The largest output and the largest input size of all adapted maps."""
+    tensors: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Empty at first. What one map's `init` puts here, the others find: frozen tensors that all maps share (VeRA)."""
+
+
+@dataclass(frozen=True)
 class InitContext:
     """What `LinearMethod.init` may use beside the weight. Everything is for one adapted map."""
 
@@ -73,6 +83,7 @@ class InitContext:
     """Sum over samples of the loss gradient [m, n], float32, if `gradient_request` asked for it."""
     first_step_learning_rate: float
     """Learning rate over warm-up optimizer steps (at least one): the size of the first AdamW step."""
+    common: Common = dataclasses.field(default_factory=Common)
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,10 @@ class Method(ABC):
         """Tensors with a learning rate of their own."""
         return ()
 
+    def exemptions(self) -> Mapping[str, str]:
+        """Checks of `python -m harness check` that this configuration does not meet, each with its reason."""
+        return {}
+
     def gradient_request(self, train_rows: int) -> GradientRequest | None:
         """The gradient estimate that `init` needs, given the number of training rows."""
         return None
@@ -158,6 +173,9 @@ class LinearMethod(Method):
 
     `forward` is a pure function of its tensors, so that `torch.func.vmap` can carry it over many trials.
     """
+
+    scales_output: ClassVar[bool] = False
+    """`forward` needs y = W x without the bias, which is then added to its result (DoRA)."""
 
     targets: str = "q,v"
     """Canonical names, comma-separated (q, k, v, o, up, down, gate), or "re:" and a regex over module names."""

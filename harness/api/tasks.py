@@ -76,6 +76,10 @@ class Task(ABC):
     def read(self, root: DataRoot) -> Mapping[str, pd.DataFrame]:
         """All rows: "train" and each of `tests`, with columns `id` (unique), `label` and `columns`."""
 
+    def exemptions(self) -> Mapping[str, str]:
+        """Checks of `python -m harness check` that this task does not meet, each with its reason."""
+        return {}
+
     @abstractmethod
     def encode(self, row: Mapping[str, Any]) -> Text:
         """The text(s) of one row."""

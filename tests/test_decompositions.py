@@ -13,7 +13,7 @@ from method_support import normal
 from safetensors.torch import load
 from sklearn.decomposition import TruncatedSVD
 
-from harness.decompositions import CachedDecompositions
+from harness.decompositions import CachedDecompositions, pivoted_qr, pivoted_qr_by_gram
 
 SHAPES = [(9, 9), (14, 6), (6, 14)]
 
@@ -204,3 +204,25 @@ def test_a_cached_factorisation_still_reports_what_it_once_took(tmp_path: Path) 
     second = CachedDecompositions(tmp_path)
     second.svd(weight, 8)
     assert second.cached_seconds > 0
+
+
+@pytest.mark.parametrize("shape", [(60, 60), (90, 40), (40, 90)])
+def test_pivoted_qr_by_way_of_the_gram_matrix_is_scipys(shape: tuple[int, int]) -> None:
+    weight = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    found = pivoted_qr_by_gram(weight)
+    assert found is not None
+    Q, R, P = scipy.linalg.qr(weight.numpy(), mode="economic", pivoting=True)
+    assert found["P"][: min(shape)].tolist() == P[: min(shape)].tolist()
+    columns = found["P"].argsort()[torch.from_numpy(P.copy()).long()]  # behind the pivots, order means nothing
+    signs = torch.sign(found["R"].diagonal() * torch.from_numpy(R).diagonal())
+    torch.testing.assert_close(signs[:, None] * found["R"][:, columns], torch.from_numpy(R), rtol=0, atol=1e-9)
+    torch.testing.assert_close(found["Q"] * signs, torch.from_numpy(Q), rtol=0, atol=1e-9)
+    torch.testing.assert_close(weight[:, found["P"]], found["Q"] @ found["R"], rtol=0, atol=1e-10)
+
+
+def test_a_matrix_close_to_singular_is_left_to_lapack() -> None:
+    weight = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    weight = weight @ torch.randn(3, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    assert pivoted_qr_by_gram(weight) is None
+    factors = pivoted_qr(weight)
+    torch.testing.assert_close(weight[:, factors["P"]], factors["Q"] @ factors["R"], rtol=0, atol=1e-10)

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import backbone, listing, reporting, running
+from harness.commands import backbone, checking, listing, reporting, running
 from harness.errors import UserError
 
 
@@ -38,6 +38,7 @@ app.command()(running.run)
 app.command()(reporting.results)
 app.command()(reporting.show)
 app.command()(listing.params)
+app.command()(checking.check)
 app.command()(reporting.site)
 app.command()(reporting.readme)
 app.add_typer(backbone.app, name="backbone")

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import backbone, checking, listing, reporting, running
+from harness.commands import backbone, checking, listing, reporting, running, starting
 from harness.errors import UserError
 
 
@@ -39,6 +39,7 @@ app.command()(reporting.results)
 app.command()(reporting.show)
 app.command()(listing.params)
 app.command()(checking.check)
+app.command()(starting.new)
 app.command()(reporting.site)
 app.command()(reporting.readme)
 app.add_typer(backbone.app, name="backbone")

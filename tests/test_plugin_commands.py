@@ -1,0 +1,90 @@
+"""`check` and `new`: what they print, what they exit with, and that what `new` writes passes `check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+
+EXAMPLE = Path(__file__).parent / "example_plugin"
+
+
+def invoke(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_check_prints_a_line_for_each_check_of_a_method() -> None:
+    done = invoke("check", "lora_sb")
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines()]
+    assert lines[0] == ["lora_sb"]
+    assert ["ok", "merges_to_its_forward"] in lines
+    assert lines[3][:2] == ["exempt", "starts_as_backbone:"]
+
+
+def test_check_takes_parameters_and_prints_json() -> None:
+    done = invoke("check", "svd_lora", "--set", "residual=true", "--json")
+    verdicts = {verdict["check"]: verdict["status"] for verdict in json.loads(done.output)["svd_lora"]}
+    assert verdicts["starts_as_backbone"] == "passed"
+    assert set(verdicts.values()) == {"passed"}
+
+
+def test_check_of_a_file_takes_what_the_file_defines_and_exits_with_1_on_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    invoke("new", "method", "broken", "--out", tmp_path)
+    file.write_text(file.read_text().replace("return self.r * (m + n)", "return self.r"))
+    done = invoke("check", file)
+    assert done.exit_code == 1
+    assert done.output.startswith("broken\n")
+    assert "FAILED  counts_what_it_trains: expected count" in done.output
+
+
+def test_plugins_from_outside_conform() -> None:
+    files = sorted(EXAMPLE.rglob("*.py"))
+    assert files
+    for file in files:
+        done = invoke("check", file)
+        assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_what_new_writes_conforms_as_it_is(kind: str, tmp_path: Path) -> None:
+    written = invoke("new", kind, "my_own", "--out", tmp_path)
+    assert written.exit_code == 0, written.output
+    assert written.output.splitlines()[0] == str(tmp_path / "my_own.py")
+    done = invoke("check", tmp_path / "my_own.py")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("my_own\n")
+    assert "FAILED" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "lorra"], "unknown plugin 'lorra': did you mean 'lora'?"),
+        (["check", "none.py"], "none.py does not exist"),
+        (["check", "lora", "--set", "rr=3"], "method 'lora' has no parameter 'rr': did you mean 'r'?"),
+        (["check", "lora", "--set", "r=x"], "r = 'x'"),
+        (["new", "method", "My-Method"], "'My-Method' cannot be a plugin's name"),
+        (["new", "method", "class"], "'class' cannot be a plugin's name"),
+        (["new", "task", "taken", "--out", "/proc"], "taken.py cannot be written"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: list[str], message: str) -> None:
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_new_never_overwrites(tmp_path: Path) -> None:
+    invoke("new", "task", "mine", "--out", tmp_path)
+    before = (tmp_path / "mine.py").read_text()
+    done = invoke("new", "task", "mine", "--out", tmp_path)
+    assert (done.exit_code, (tmp_path / "mine.py").read_text()) == (2, before)
+    assert "exists already" in done.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -125,7 +126,7 @@ def attach(model: nn.Module, method: Method, head: tuple[str, ...], seed: int, s
     if isinstance(method, LinearMethod):
         attachment.originals = _attach_maps(model, method, seed, support)
     else:
-        method.attach(model, AttachContext(_generator(seed, method.name), head))
+        method.attach(model, AttachContext(_generator(seed, method.name), head, partial(_selected, model)))
     if method.trains_head:
         for name in head:
             model.get_submodule(name).requires_grad_(True)
@@ -160,6 +161,10 @@ def _adapted(
         common=common,
     )
     return AdaptedLinear(original, method, method.init(_full_precision(original.weight), context))
+
+
+def _selected(model: nn.Module, targets: str, layers: str) -> list[str]:
+    return [target.module for target in select_modules(model, targets, layers)]
 
 
 def _compact(value: Tensor) -> Tensor:

@@ -100,7 +100,11 @@ def _count_attached(method: Method, model: nn.Module, head: tuple[str, ...]) -> 
     from harness.measure import count_parameters
 
     model.requires_grad_(False)
-    method.attach(model, AttachContext(torch.Generator(), head))
+
+    def select(targets: str, layers: str) -> list[str]:
+        return [target.module for target in select_modules(model, targets, layers)]
+
+    method.attach(model, AttachContext(torch.Generator(), head, select))
     for name in head if method.trains_head else ():
         model.get_submodule(name).requires_grad_(True)
     counted = count_parameters(model, head or backbones.output_names(model))

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.api import Method, Task
+from harness.api import Method, MethodFamily, Task
 from harness.errors import UserError
 from harness.records import MethodInfo, TaskInfo
 
@@ -31,11 +31,33 @@ ENTRY_POINTS = "peft_harness.plugins"
 FOLDERS = ("methods", "tasks")
 
 
+class Methods(dict[str, type[Method]]):
+    """Methods by name. A member of a family (`peft:ADALORA`) is there when it is asked for, and not listed before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.families: dict[str, MethodFamily] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and self._family(name) is not None)
+
+    def __missing__(self, name: str) -> type[Method]:
+        family = self._family(name)
+        if family is None:
+            raise KeyError(name)
+        self[name] = family.method(name.partition(":")[2])
+        return self[name]
+
+    def _family(self, name: str) -> MethodFamily | None:
+        prefix, colon, _ = name.partition(":")
+        return self.families.get(prefix) if colon else None
+
+
 @dataclass
 class Plugins:
     """All methods and tasks by name, and where each came from."""
 
-    methods: dict[str, type[Method]] = field(default_factory=dict)
+    methods: Methods = field(default_factory=Methods)
     tasks: dict[str, Task] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
 
@@ -45,6 +67,9 @@ class Plugins:
         if not found:
             raise UserError(f"{origin} defines no method and no task: subclass harness.api.Method or harness.api.Task.")
         for cls in found:
+            if issubclass(cls, MethodFamily):
+                self.methods.families[cls.prefix] = cls()
+                continue
             name = getattr(cls, "name", "")
             if not isinstance(name, str) or not name:
                 raise UserError(f"{origin}: class {cls.__name__} has no `name`; give it a class attribute `name`.")
@@ -103,10 +128,10 @@ def task_info(task: Task) -> TaskInfo:
     return TaskInfo(task.name, task.version, task.title, task.kind, task.metrics, task.tests, task.source)
 
 
-def _defined(module: ModuleType) -> Iterator[type[Method] | type[Task]]:
+def _defined(module: ModuleType) -> Iterator[type[Method] | type[Task] | type[MethodFamily]]:
     for _, cls in sorted(inspect.getmembers(module, inspect.isclass)):
         mine = cls.__module__ == module.__name__ and not cls.__name__.startswith("_")
-        if mine and issubclass(cls, Method | Task) and not inspect.isabstract(cls):
+        if mine and issubclass(cls, Method | Task | MethodFamily) and not inspect.isabstract(cls):
             yield cls
 
 

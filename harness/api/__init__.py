@@ -10,6 +10,7 @@ Importing this package does not import torch: listing methods and tasks must sta
 from __future__ import annotations
 
 from harness.api.checks import check_at_least, check_choice, check_fraction, check_rank, require
+from harness.api.families import MethodFamily
 from harness.api.methods import (
     AttachContext,
     Baseline,
@@ -42,6 +43,7 @@ __all__ = [
     "Kind",
     "LinearMethod",
     "Method",
+    "MethodFamily",
     "ParameterGroup",
     "Parameters",
     "Task",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -93,6 +93,8 @@ class AttachContext:
     generator: torch.Generator
     head: tuple[str, ...]
     """Names of the modules that make up the head; the harness trains them apart (see `Method.trains_head`)."""
+    select: Callable[[str, str], Sequence[str]] = lambda targets, layers: ()
+    """Module names of the linear maps that `targets` and `layers` name, as for `LinearMethod`; none is a UserError."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,28 @@ def suite_names() -> list[str]:
 
 def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> SuiteInfo:
     """The trials of the selected part of `suite`, in the order of its file; nothing at all is a UserError."""
+    suite = with_guests(suite, selection.filters.methods, plugins)
     check_filters(suite, selection.filters)
     planner = _Planner(suite, selection, settings, plugins)
     members = tuple(member for grid in suite.grids for member in planner.members(grid))
     if not members:
         raise UserError(f"no trial of suite '{suite.name}' fits all the filters at once; drop one of them.")
     return SuiteInfo(selection.suite_name(suite.name), suite.title, suite.description, suite.rank_by, members)
+
+
+def with_guests(suite: Suite, names: Collection[str], plugins: Plugins) -> Suite:
+    """The suite with every plugin of `names` that it lacks: a row of its first grid, by the suite's own recipe."""
+    there = {name for entry in suite.methods for name in (entry.name, entry.label)}
+    guests = tuple(MethodEntry(name, name) for name in names if name not in there and name in plugins.methods)
+    first, *others = suite.grids
+    for guest in guests:
+        required = plugins.methods[guest.name].requires_start
+        if required not in ("", first.start.kind):
+            raise UserError(
+                f"method '{guest.name}' requires the start '{required}'; name it in a grid of a suite file."
+            )
+    first = replace(first, methods=first.methods + tuple(guest.label for guest in guests))
+    return replace(suite, methods=suite.methods + guests, grids=(first, *others))
 
 
 def check_filters(suite: Suite, filters: Filters) -> None:

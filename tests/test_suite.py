@@ -179,6 +179,27 @@ def test_a_filter_that_fits_nothing_is_an_error(
     assert message in str(error.value)
 
 
+def test_a_method_that_the_suite_lacks_joins_its_first_grid(tmp_path: Path, plugins: Plugins, places: Settings) -> None:
+    path = write(tmp_path, SUITE)
+    usual = members(path, plugins, places)
+    found = members(path, plugins, places, methods=("olora", "lora"))
+    assert {item.label for item in found} == {"olora", "lora", "lora-wide"}
+    guests = [item for item in found if item.label == "olora"]
+    assert {item.grid for item in guests} == {usual[0].grid}
+    lora = next(item.trial for item in usual if item.label == "lora")
+    assert guests[0].trial.recipe == lora.recipe
+    without = write(tmp_path, SUITE.replace('name = "warmup_only"', 'name = "head_only"'))
+    with pytest.raises(UserError, match="method 'warmup_only' requires the start 'warmup'"):
+        members(without, plugins, places, methods=("warmup_only",))
+
+
+def test_a_member_of_a_family_can_be_named_and_configured(tmp_path: Path, plugins: Plugins, places: Settings) -> None:
+    found = members(write(tmp_path, SUITE), plugins, places, "init_r=3", "total_step=9", methods=("peft:ADALORA",))
+    assert {item.label for item in found} == {"peft:ADALORA"}
+    parameters = found[0].trial.parameters
+    assert (parameters["init_r"], parameters["total_step"], parameters["targets"]) == (3, 9, "q,v")
+
+
 def test_overrides_reach_parameters_recipes_and_single_rows(tmp_path: Path, plugins: Plugins, places: Settings) -> None:
     path = write(tmp_path, SUITE)
     found = members(path, plugins, places, "r=2", "lora-wide.alpha=3", "lora-wide.clip=0.5", "targets=q,k")

@@ -19,6 +19,7 @@ from harness.trial import Recipe
 from methods.dora import DoRA
 from methods.lora import LoRA
 from methods.lora_plus import LoRAPlus
+from methods.lora_xs import LoraXS
 from methods.olora import OLoRA
 from methods.pissa import PiSSA
 from methods.rslora import RsLoRA
@@ -140,3 +141,35 @@ def test_lora_plus_gives_b_the_rate_that_peft_gives_it() -> None:
     groups = optimizer_groups(adapted, method.parameter_groups(), (), Recipe(learning_rate=rate))
     ours = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert {name: ours[id(adapted.q.adapter.get_parameter(name))] for name in "AB"} == expected
+
+
+def lora_xs_and_its_singular_values(shape: tuple[int, int]) -> tuple[Map, Tensor]:
+    adapted = Map.of(LoraXS(r=4, alpha=6.0), normal(*shape, dtype=torch.float32)).train()
+    return adapted, torch.linalg.svdvals(adapted.weight)[:4]
+
+
+@on_every_shape
+def test_lora_xs_is_psoft_without_its_constraints(shape: tuple[int, int]) -> None:
+    """PSOFT trains Sigma (R' - I) between U and V^T: R' = I + s Sigma^-1 R Sigma is LoRA-XS."""
+    adapted, S = lora_xs_and_its_singular_values(shape)
+    free = {"psoft_orth": False, "psoft_mag_a": False, "psoft_mag_b": False, "psoft_svd": "full"}
+    model = peft.get_peft_model(OneMap(adapted.weight), peft.PsoftConfig(r=4, target_modules=["q"], **free))
+    matrix = torch.eye(4) + 6.0 / 4 * adapted.p.R * S / S[:, None]
+    model.base_model.model.q.psoft_R["default"].weight.data = matrix
+    x = normal(5, shape[1], dtype=torch.float32)
+    close(adapted(x), model(x).detach(), 1e-4)
+    close(adapted.merged, model.merge_and_unload().q.weight.detach(), 1e-4)
+
+
+@on_every_shape
+def test_lora_xs_is_tinylora_with_one_number_per_entry(shape: tuple[int, int]) -> None:
+    """TinyLoRA splits Sigma between both bases: R' = s Sigma^-1/2 R Sigma^1/2, its projections the unit matrices."""
+    adapted, S = lora_xs_and_its_singular_values(shape)
+    model = peft.get_peft_model(OneMap(adapted.weight), peft.TinyLoraConfig(r=4, u=16, target_modules=["q"]))
+    layer = model.base_model.model.q
+    layer.tinylora_P["default"] = torch.eye(16).reshape(16, 4, 4)
+    (vector,) = layer.tinylora_v["default"].values()
+    vector.data = (6.0 / 4 * adapted.p.R * (S / S[:, None]).sqrt()).flatten()
+    x = normal(5, shape[1], dtype=torch.float32)
+    close(adapted(x), model(x).detach(), 1e-4)
+    close(adapted.merged, model.merge_and_unload().q.weight.detach(), 1e-4)

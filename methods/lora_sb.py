@@ -36,6 +36,12 @@ class LoraSB(LinearMethod):
     """"sign" for AdamW's first step; "raw" (D = -eta G, G summed over the samples) for SGD's."""
     dropout_in_estimate: bool = True
     """Leave the backbone's dropout on while the gradient is estimated, as the authors' code does."""
+    estimate: str = "gradient"
+    """What D comes from: the "gradient", or a random "kaiming" matrix (the paper's ablation: no estimate at all)."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise added to D (the paper's ablation)."""
+    noise_unit: str = "absolute"
+    """Whether `noise` is "absolute" or in units of eta, the size of D's entries ("entry"); the paper does not say."""
     split: str = "R"
     """Where the singular values go: "R", or "B" (B = U_r S_r, R = I), which loses the orthonormal basis."""
 
@@ -45,8 +51,13 @@ class LoraSB(LinearMethod):
         api.check_at_least(self, "n_init", 0)
         api.check_choice(self, "grad_mode", ("sign", "raw"))
         api.check_choice(self, "split", ("R", "B"))
+        api.check_choice(self, "estimate", ("gradient", "kaiming"))
+        api.check_choice(self, "noise_unit", ("absolute", "entry"))
+        api.check_at_least(self, "noise", 0)
 
-    def gradient_request(self, train_rows: int) -> GradientRequest:
+    def gradient_request(self, train_rows: int) -> GradientRequest | None:
+        if self.estimate == "kaiming":
+            return None
         samples = self.n_init or max(1, round(0.001 * train_rows))
         return GradientRequest(min(samples, train_rows), self.dropout_in_estimate)
 
@@ -59,14 +70,24 @@ class LoraSB(LinearMethod):
     def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
         import torch
 
-        if context.gradient is None:
-            raise ValueError(f"{self.name}: no gradient of {context.module} was estimated")
-        G = context.gradient.to(weight.dtype)
-        D = -context.first_step_learning_rate * (G.sign() if self.grad_mode == "sign" else G)
+        D = self._first_step(weight, context)
+        if self.noise:
+            unit = context.first_step_learning_rate if self.noise_unit == "entry" else 1.0
+            D = D + self.noise * unit * torch.randn(D.shape, dtype=D.dtype, generator=context.generator).to(D.device)
         U, S, Vt = torch.linalg.svd(D, full_matrices=False)
         B, S, A = U[:, : self.r], S[: self.r], Vt[: self.r]
         B, R = (B, S.diag()) if self.split == "R" else (B * S, torch.eye(self.r, dtype=S.dtype, device=S.device))
         return {"A": Frozen(A, stored=True), "B": Frozen(B, stored=True), "R": Trainable(R)}
+
+    def _first_step(self, weight: Tensor, context: InitContext) -> Tensor:
+        """D [m, n]."""
+        if self.estimate == "kaiming":
+            m, n = weight.shape
+            return api.kaiming_uniform((m, n), weight.dtype, context.generator).to(weight.device)
+        if context.gradient is None:
+            raise ValueError(f"{self.name}: no gradient of {context.module} was estimated")
+        G = context.gradient.to(weight)
+        return -context.first_step_learning_rate * (G.sign() if self.grad_mode == "sign" else G)
 
     def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
         return y + (x @ p.A.T) @ p.R.T @ p.B.T

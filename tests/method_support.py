@@ -53,6 +53,8 @@ VARIANTS: dict[str, tuple[type[LinearMethod], dict[str, Any]]] = {
     "lora_sb": (LoraSB, {}),
     "lora_sb raw": (LoraSB, {"grad_mode": "raw"}),
     "lora_sb split B": (LoraSB, {"split": "B"}),
+    "lora_sb kaiming": (LoraSB, {"estimate": "kaiming"}),
+    "lora_sb noise": (LoraSB, {"noise": 1e-4}),
     "qr_lora": (QrLoRA, {}),
     "qr_lora transpose": (QrLoRA, {"transpose": True, "tau": 0.8}),
     "qr_lora pivoted": (QrLoRA, {"unpivot": False, "rank_rule": "absolute"}),

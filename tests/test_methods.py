@@ -193,6 +193,23 @@ def test_lora_sb_asks_for_a_thousandth_of_the_training_rows_and_at_least_one() -
     assert not LoraSB(dropout_in_estimate=False).gradient_request(10).dropout
 
 
+def test_lora_sb_ablations_replace_or_blur_the_estimate() -> None:
+    weight = normal(20, 14)
+    plain, kaiming = Map.of(LoraSB(r=3), weight), Map.of(LoraSB(r=3, estimate="kaiming"), weight)
+    assert LoraSB(estimate="kaiming").gradient_request(1000) is None
+    step = -RATE * torch.sign(context(weight).gradient)
+
+    def energy(adapted: Map) -> float:
+        """Share of the best rank-3 energy of the step that the bases hold."""
+        inside = adapted.p.B @ (adapted.p.B.T @ step @ adapted.p.A.T) @ adapted.p.A
+        return float((inside.norm() / truncated(step, 3).norm()) ** 2)
+
+    assert energy(plain) == pytest.approx(1.0)
+    assert energy(kaiming) < 0.6
+    assert energy(Map.of(LoraSB(r=3, noise=0.01, noise_unit="entry"), weight)) == pytest.approx(1.0, abs=1e-3)
+    assert energy(Map.of(LoraSB(r=3, noise=0.01), weight)) < 0.9  # ten times the entries of the step
+
+
 def test_lora_sb_without_a_gradient_names_the_map() -> None:
     with pytest.raises(ValueError, match=r"layer\.0\.query"):
         LoraSB(r=2).init(normal(4, 4), context(normal(4, 4), gradient=None))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from harness.api import AttachContext, Common, Decompositions, Frozen, InitContext, LinearMethod, Method, Trainable
 from harness.errors import UserError
+from harness.preconditions import check_maps, initial_tensors
 from harness.targets import Target, select_modules
 from harness.trial import stream_seed
 
@@ -135,6 +136,7 @@ def attach(model: nn.Module, method: Method, head: tuple[str, ...], seed: int, s
 
 def _attach_maps(model: nn.Module, method: LinearMethod, seed: int, support: Support) -> dict[str, nn.Linear]:
     targets = select_modules(model, method.targets, method.layers)
+    check_maps(model, method, targets)
     common = Common((max(t.shape[0] for t in targets), max(t.shape[1] for t in targets)))
     replacements = {target.module: _adapted(model, target, method, seed, support, common) for target in targets}
     if method.bias and not any(adapted.base.bias is not None for adapted in replacements.values()):
@@ -150,7 +152,6 @@ def _adapted(
     model: nn.Module, target: Target, method: LinearMethod, seed: int, support: Support, common: Common
 ) -> AdaptedLinear:
     original = _linear(model, target.module)
-    method.check_map(target.module, target.shape)
     context = InitContext(
         module=target.module,
         generator=_generator(seed, target.module),
@@ -160,7 +161,8 @@ def _adapted(
         first_step_learning_rate=support.first_step_learning_rate,
         common=common,
     )
-    return AdaptedLinear(original, method, method.init(_full_precision(original.weight), context))
+    tensors = initial_tensors(method, target, _full_precision(original.weight), context)
+    return AdaptedLinear(original, method, tensors)
 
 
 def _selected(model: nn.Module, targets: str, layers: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from harness.adapt import AdaptedLinear, Attachment, Support, attach
-from harness.api import LinearMethod, Method
+from harness.api import LinearMethod, Method, Trainable
 from harness.decompositions import CachedDecompositions
 from harness.errors import UserError
 from harness.plugins import discover, make_method
@@ -115,6 +117,62 @@ def test_a_failing_initialisation_leaves_nothing_attached(model: nn.Module, tmp_
     with pytest.raises(UserError, match=r"lora_xs.*r = 25.*layer.0"):
         attached(model, "lora_xs", tmp_path, r=25)
     assert model.state_dict().keys() == before.keys()
+    assert not any(isinstance(module, AdaptedLinear) for module in model.modules())
+
+
+QUERY = "roberta.encoder.layer.1.attention.self.query"
+
+
+def _damage(model: nn.Module) -> None:
+    with torch.no_grad():
+        model.get_parameter(f"{QUERY}.weight")[0, 0] = float("nan")
+
+
+def _tie(model: nn.Module) -> None:
+    model.get_submodule(QUERY).weight = model.roberta.encoder.layer[0].attention.self.query.weight
+
+
+def _quantise(model: nn.Module) -> None:
+    packed = torch.zeros(24 * 12, 1, dtype=torch.uint8)
+    model.get_submodule(QUERY).weight = nn.Parameter(packed, requires_grad=False)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_damage, f"pissa: the weight of {QUERY} holds NaN or infinity; the backbone is damaged."),
+        (_tie, "pissa: roberta.encoder.layer.0.attention.self.query shares its weight with " + QUERY),
+        (_quantise, f"pissa: the weight of {QUERY} is torch.uint8 [288, 1], not [24, 24] numbers: it is quantised"),
+    ],
+)
+def test_a_weight_that_cannot_be_adapted_is_named_and_nothing_is_attached(
+    spoil: Callable[[nn.Module], None], message: str, model: nn.Module
+) -> None:
+    spoil(model)
+    method = make_method(METHODS["pissa"], {"r": 4})
+    with pytest.raises(UserError) as caught:
+        attach(model, method, ("classifier",), 0, Support(None, None))  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)
+    assert not any(isinstance(module, AdaptedLinear) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda weight: [weight], "returned list; it must return a mapping"),
+        (lambda weight: {"A": weight}, "returned 'A' as Tensor; wrap the tensor in Trainable or Frozen."),
+        (lambda weight: {"A": Trainable(weight / 0)}, "gave 'A' NaN or infinity."),
+        (lambda weight: weight.no_such_thing, "raised AttributeError: "),
+    ],
+)
+def test_an_init_that_breaks_its_contract_is_named_with_its_map(
+    returned: Callable[[Tensor], Any], message: str, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METHODS["lora"], "init", lambda self, weight, context: returned(weight))
+    with pytest.raises(UserError) as caught:
+        attached(model, "lora", tmp_path)
+    place = "lora: init on roberta.encoder.layer.0.attention.self.query [24, 24] "
+    assert str(caught.value).startswith(place + message)
     assert not any(isinstance(module, AdaptedLinear) for module in model.modules())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from harness import methods_doc
 from harness.cli import app
 from harness.plugins import discover
 from harness.suite_file import load_suite, suite_names
@@ -68,3 +69,13 @@ def test_built_in_suites_are_sound() -> None:
     assert {"starter", "glue-minilm", "glue-minilm-small"} <= set(names)
     for name in names:
         assert load_suite(name, plugins).name == name
+
+
+def test_the_methods_page_is_what_the_plugins_and_notes_make() -> None:
+    assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == methods_doc.render()
+
+
+def test_every_note_is_about_a_method_that_exists() -> None:
+    notes = {file.stem for file in methods_doc.NOTES.glob("*.md")}
+    assert notes <= set(discover().methods)
+    assert len(notes) > 5

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness.api import LinearMethod, Method
 from harness.plugins import discover
@@ -53,7 +54,7 @@ def _table(rows: list[tuple[str, str, str]]) -> str:
     )
 
 
-def _parameters(cls: type[Method]) -> list[tuple[str, str, str]]:
+def _parameters(cls: type[Any]) -> list[tuple[str, str, str]]:
     """Name, default and meaning (the text below the field) of each configuration field."""
     meanings: dict[str, str] = {}
     for base in reversed(cls.__mro__):

@@ -82,6 +82,7 @@ class PeftTypes(MethodFamily):
     """The types of the installed PEFT library."""
 
     prefix: ClassVar[str] = "peft"
+    title: ClassVar[str] = "A tuner of PEFT"
 
     def method(self, member: str) -> type[Method]:
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING

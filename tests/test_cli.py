@@ -180,6 +180,10 @@ def test_list_names_what_there_is(what: str, places: list[str]) -> None:
     assert known[what] in invoke("list", what, "--plugin", PLUGIN, *places[:2]).stdout
 
 
+def test_list_tells_of_families() -> None:
+    assert "peft:NAME" in invoke("list", "methods").stdout
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "methods"], ["list", "suites"], ["run", "--help"]])
 def test_help_and_list_import_no_torch(arguments: list[str]) -> None:
     code = f"""

@@ -13,6 +13,8 @@ class MethodFamily(ABC):
 
     prefix: ClassVar[str]
     """What stands before the colon: "peft" for `peft:ADALORA`."""
+    title: ClassVar[str]
+    """What its members are, for lists."""
 
     @abstractmethod
     def method(self, member: str) -> type[Method]:

@@ -53,7 +53,8 @@ def _text(value: Any) -> str:
 
 
 def _methods(places: Places) -> list[dict[str, Any]]:
-    return [
+    methods = places.plugins().methods
+    single = [
         {
             "name": name,
             "title": cls.title,
@@ -61,8 +62,13 @@ def _methods(places: Places) -> list[dict[str, Any]]:
             "paper": cls.paper,
             "parameters": {item.name: item.default for item in dataclasses.fields(cls)},
         }
-        for name, cls in sorted(places.plugins().methods.items())
+        for name, cls in sorted(methods.items())
     ]
+    families = [
+        {"name": f"{prefix}:NAME", "title": family.title, "formula": "", "paper": "", "parameters": {}}
+        for prefix, family in sorted(methods.families.items())
+    ]
+    return single + families
 
 
 def _tasks(places: Places) -> list[dict[str, Any]]:

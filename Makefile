@@ -10,7 +10,6 @@ export HF_HUB_OFFLINE ?= 1
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
 	$(BIN)/python -m harness site --out site
-	$(BIN)/python -m harness results --suite starter
 	@echo "The leaderboard: $(CURDIR)/site/index.html"
 
 test: $(VENV)/.installed-test lint

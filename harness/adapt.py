@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness.api import AttachContext, Common, Decompositions, Frozen, InitContext, LinearMethod, Method, Trainable
+from harness.api import (
+    AttachContext,
+    Common,
+    Decompositions,
+    Frozen,
+    InitContext,
+    LinearMethod,
+    Method,
+    Parameters,
+    Trainable,
+)
 from harness.errors import UserError
 from harness.preconditions import check_maps, initial_tensors
 from harness.targets import Target, select_modules
@@ -47,7 +57,7 @@ class AdaptedLinear(nn.Module):
         super().__init__()
         self.method = method
         self.adapter = MapTensors(tensors).to(original.weight.device)
-        weight = method.frozen_weight(_full_precision(original.weight), self.adapter).detach()
+        weight = frozen_weight(method, _full_precision(original.weight), self.adapter)
         self.base = nn.Linear(original.in_features, original.out_features, bias=False, device="meta")
         self.base.weight = nn.Parameter(weight.to(original.weight.dtype), requires_grad=False)
         if original.bias is not None:
@@ -62,6 +72,11 @@ class AdaptedLinear(nn.Module):
         y = self.method.forward(self.dropout(x), nn.functional.linear(x, self.base.weight), self.adapter)
         return y if self.base.bias is None else y + self.base.bias
 
+    def low_rank(self) -> tuple[Tensor, Tensor] | None:
+        """Copies of the factors B [m, k] and A [k, n] of what is added now; None if the method has none."""
+        factors = self.method.low_rank(self.adapter)
+        return None if factors is None else (factors[0].detach().clone(), factors[1].detach().clone())
+
     def merged(self) -> nn.Linear:
         """One plain linear map that equals this one (without dropout)."""
         plain = nn.Linear(self.base.in_features, self.base.out_features, bias=False, device="meta")
@@ -70,6 +85,12 @@ class AdaptedLinear(nn.Module):
         if self.base.bias is not None:
             plain.bias = nn.Parameter(self.base.bias.detach().clone(), requires_grad=False)
         return plain
+
+
+def frozen_weight(method: LinearMethod, weight: Tensor, initial: Parameters) -> Tensor:
+    """The weight [m, n] to train around: the backbone's own, without the initial update if the method takes it out."""
+    factors = method.low_rank(initial) if method.takes_out_start() else None
+    return weight if factors is None else (weight - factors[0] @ factors[1]).detach()
 
 
 @dataclass(frozen=True)
@@ -107,6 +128,16 @@ class Attachment:
         if not isinstance(module, AdaptedLinear):
             raise TypeError(f"{name} is a {type(module).__name__}, no adapted map")
         return module
+
+    def low_rank(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Copies of B [m, k] and A [k, n] of every map whose method has them, by module name."""
+        found = {name: self.adapted(name).low_rank() for name in self.originals}
+        return {name: factors for name, factors in found.items() if factors is not None}
+
+    def taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The factors that the frozen weights lack; ask before any training. Empty if the method takes none out."""
+        taking = [name for name in self.originals if self.adapted(name).method.takes_out_start()]
+        return self.low_rank() if taking else {}
 
     def stored_tensors(self) -> dict[str, Tensor]:
         """What must be kept beside the backbone: all trainable tensors, and frozen ones that cannot be recomputed."""

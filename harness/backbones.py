@@ -6,10 +6,12 @@ A name is looked up in this order: a folder path, the bundled starters, a folder
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +145,7 @@ def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loade
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     config.pad_token_id = tokenizer.pad_token_id
-    with torch.random.fork_rng(devices=[]), _Quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(stream_seed(seed, "head", task.name))
         model = _auto_class(task.kind).from_pretrained(
             source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -213,17 +215,15 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n")[0]
 
 
-class _Quiet:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
     """Silences transformers' report on freshly initialised heads: here that is the intention."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self._level)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

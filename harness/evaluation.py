@@ -51,13 +51,15 @@ class Evaluator:
 
     def selected_epoch(self) -> int:
         """The epoch with the best primary metric on `select`; the earliest of equals."""
-        primary = self.task.metrics[0]
-        on_select = [score for score in self.scores if score.split == SELECT and score.metric == primary]
-        return max(on_select, key=lambda score: (score.value, -score.epoch)).epoch
+        return selected_epoch(self.scores, self.task.metrics[0])
+
+    def kept_epochs(self) -> set[int]:
+        """The last and the selected epoch: what later metrics, tests and exports need."""
+        return {self.selected_epoch(), max(score.epoch for score in self.scores)}
 
     def kept_predictions(self) -> list[Predictions]:
-        """Test predictions of the last and the selected epoch: what later metrics and tests need."""
-        epochs = {self.selected_epoch(), max(score.epoch for score in self.scores)}
+        """Test predictions of the kept epochs."""
+        epochs = self.kept_epochs()
         return [item for item in self.predictions if item.split != SELECT and item.epoch in epochs]
 
     def _predict(self, model: nn.Module, frame: pd.DataFrame) -> list[Any]:
@@ -67,6 +69,12 @@ class Evaluator:
         encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length)
         batches = with_rows(encoded, data.eval_batches(encoded.lengths, self.recipe.eval_batch_size), self.tokenizer)
         return loop.predict(model, batches, self.task.kind, self.recipe.precision)
+
+
+def selected_epoch(scores: Sequence[Score], metric: str) -> int:
+    """The epoch with the best `metric` on `select`; the earliest of equals."""
+    on_select = [score for score in scores if score.split == SELECT and score.metric == metric]
+    return max(on_select, key=lambda score: (score.value, -score.epoch)).epoch
 
 
 def with_rows(

@@ -1,4 +1,4 @@
-"""The command line's work from Python: `harness.run(...)` and `harness.results(...)`."""
+"""The command line's work from Python: `harness.run(...)`, `harness.results(...)`, `harness.load_adapter(...)`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 
 from harness.campaign import Request, execute
+from harness.export.loading import load_adapter
 from harness.overrides import Override
 from harness.progress import make_reporter
 from harness.scoring import results as results_frame
 from harness.settings import Settings
 from harness.store import open_store
 from harness.suite import Filters, Selection
+
+__all__ = ["load_adapter", "results", "run"]
 
 
 class FilterOptions(TypedDict, total=False):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import torch
 
+from harness import adapt, costs, loop, measure
 from harness import bench as stages
-from harness import costs, loop, measure
 from harness.api import Baseline
 from harness.bench import Bench, Stage
 from harness.devices import pick_device
 from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator, references
+from harness.kept import KeptTensors
 from harness.provenance import provenance
 from harness.records import Costs, ParameterCounts, RunRecord, Status
 from harness.settings import Settings
@@ -68,7 +70,8 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
             attachment, cached_seconds = stages.attach(bench, stage, started)
         meter.count(bench, stage)
         evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
-        trained, eval_seconds = _train(bench, stage, evaluator, progress)
+        keep = _keeper(bench, attachment)
+        trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
     measured = dataclasses.replace(
         meter.costs(bench, stage, trained),
         load_seconds=load.seconds,
@@ -87,7 +90,28 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
     )
 
 
-def _train(bench: Bench, stage: Stage, evaluator: Evaluator, progress: ProgressCallback) -> tuple[loop.Progress, float]:
+@dataclass(frozen=True)
+class Callbacks:
+    """Who hears of training while it goes on."""
+
+    progress: ProgressCallback
+    keep: Callable[[Evaluator, int], None]
+    """Told the evaluator and the epoch after each evaluation."""
+
+
+def _keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, int], None]:
+    """Keeps the trained tensors of the last and the selected epoch, if the settings say so."""
+    kept = KeptTensors(bench.settings.cache_root, bench.trial.id)
+
+    def keep(evaluator: Evaluator, epoch: int) -> None:
+        if bench.settings.keep_adapters:
+            kept.save(epoch, attachment.stored_tensors())
+            kept.drop_all_but(evaluator.kept_epochs())
+
+    return keep
+
+
+def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> tuple[loop.Progress, float]:
     """Train and evaluate after every epoch; what trains nothing is evaluated once, as epoch 0."""
     recipe = bench.trial.recipe
     total = recipe.epochs * -(-len(bench.train) // recipe.batch_size)
@@ -98,11 +122,12 @@ def _train(bench: Bench, stage: Stage, evaluator: Evaluator, progress: ProgressC
         with measure.eval_seconds(stage.device) as watch:
             evaluator.evaluate(stage.model, epoch)
         seconds += watch.seconds
+        callbacks.keep(evaluator, epoch)
 
     if not any(parameter.requires_grad for parameter in stage.model.parameters()):
         evaluate(0)
         return loop.Progress(), seconds
-    hooks = loop.Hooks(evaluate, lambda step: progress(step, total))
+    hooks = loop.Hooks(evaluate, lambda step: callbacks.progress(step, total))
     phase = stages.Phase("train", recipe, bench.method.parameter_groups())
     return stages.train(bench, stage, phase, hooks), seconds
 

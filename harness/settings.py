@@ -33,3 +33,5 @@ class Settings:
     """Torch's intra-op threads per process; 0 leaves torch's default."""
     plugin_files: tuple[Path, ...] = ()
     """Files given with --plugin, loaded beside the two folders and the entry points."""
+    keep_adapters: bool = False
+    """Keep the trained tensors of runs below the cache root, for `export`."""

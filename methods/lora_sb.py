@@ -92,8 +92,8 @@ class LoraSB(LinearMethod):
     def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
         return y + (x @ p.A.T) @ p.R.T @ p.B.T
 
-    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight + p.B @ p.R @ p.A
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor]:
+        return p.B @ p.R, p.A
 
     def count(self, m: int, n: int) -> int:
         return self.r**2

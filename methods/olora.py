@@ -45,14 +45,14 @@ class OLoRA(LinearMethod):
         Q, R = torch.linalg.qr(weight)
         return {"A": Trainable(R[: self.r]), "B": Trainable(Q[:, : self.r])}
 
-    def frozen_weight(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight - self.alpha / self.r * p.B @ p.A
+    def takes_out_start(self) -> bool:
+        return True
 
     def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
         return y + self.alpha / self.r * (x @ p.A.T) @ p.B.T
 
-    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight + self.alpha / self.r * p.B @ p.A
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor]:
+        return self.alpha / self.r * p.B, p.A
 
     def count(self, m: int, n: int) -> int:
         return self.r * (m + n)

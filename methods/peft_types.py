@@ -77,6 +77,13 @@ class _PeftMethod(Method):
         # State that maps share lives on the tuner; past the module registry, for it holds the model in turn.
         model.__dict__["_peft_tuner"] = tuner
 
+    def plain(self, model: nn.Module) -> nn.Module:
+        try:
+            merged: nn.Module = model.__dict__["_peft_tuner"].merge_and_unload()
+        except (NotImplementedError, AttributeError, ValueError, TypeError) as error:
+            raise UserError(f"{self.name}: PEFT cannot merge this type: {error}") from error
+        return merged
+
 
 class PeftTypes(MethodFamily):
     """The types of the installed PEFT library."""

@@ -71,8 +71,8 @@ class QrLoRA(LinearMethod):
     def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
         return y + (x @ p.R.T * p.lam) @ p.Q.T
 
-    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight + p.Q * p.lam @ p.R
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor]:
+        return p.Q * p.lam, p.R
 
     def count(self, m: int, n: int) -> None:
         """None: the rank depends on the weight's values."""

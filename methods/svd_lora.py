@@ -63,14 +63,14 @@ class SvdLoRA(LinearMethod):
         A[: self.k] = S[:, None] ** (1 - share) * Vt
         return {"A": Trainable(A), "B": Trainable(B)}
 
-    def frozen_weight(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight - self.alpha / self.r * p.B @ p.A if self.residual else weight
+    def takes_out_start(self) -> bool:
+        return self.residual
 
     def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
         return y + self.alpha / self.r * (x @ p.A.T) @ p.B.T
 
-    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight + self.alpha / self.r * p.B @ p.A
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor]:
+        return self.alpha / self.r * p.B, p.A
 
     def count(self, m: int, n: int) -> int:
         return self.r * (m + n)

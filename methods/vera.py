@@ -53,8 +53,8 @@ class VeRA(LinearMethod):
     def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
         return y + (x @ p.A.T * p.d) @ p.B.T * p.b
 
-    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
-        return weight + p.b[:, None] * (p.B * p.d) @ p.A
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor]:
+        return p.b[:, None] * p.B * p.d, p.A
 
     def count(self, m: int, n: int) -> int:
         return m + self.r

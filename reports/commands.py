@@ -24,6 +24,11 @@ def run_suite(name: str) -> str:
 
 def run_again(row: Row) -> str:
     """Command that runs one row's trial."""
-    axes = ["--method", row.label, "--task", row.task, "--seed", str(row.seed)]
-    size = ["--train-size", str(row.train_size)] if row.train_size else []
-    return shlex.join(["python", "-m", "harness", "run", *suite_options(row.suite), *axes, *size])
+    return run_cell(row.suite, row.label, row.task, row.seed, row.train_size)
+
+
+def run_cell(suite: str, label: str, task: str, seed: int, train_size: int) -> str:
+    """Command that runs one cell of a suite: one row label on one task with one seed."""
+    axes = ["--method", label, "--task", task, "--seed", str(seed)]
+    size = ["--train-size", str(train_size)] if train_size else []
+    return shlex.join(["python", "-m", "harness", "run", *suite_options(suite), *axes, *size])

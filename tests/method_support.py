@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.adapt import frozen_weight
 from harness.api import Common, InitContext, LinearMethod, Trainable
 from harness.decompositions import CachedDecompositions
 from methods.dora import DoRA
@@ -103,7 +104,7 @@ class Map:
         tensors = method.init(weight, context(weight, seed, **changes))
         p = SimpleNamespace(**{name: marked.tensor.clone() for name, marked in tensors.items()})
         trainable = tuple(name for name, marked in tensors.items() if isinstance(marked, Trainable))
-        return cls(method, weight, p, method.frozen_weight(weight, p), trainable)
+        return cls(method, weight, p, frozen_weight(method, weight, p), trainable)
 
     def train(self, seed: int = 1) -> Map:
         """Move every trainable tensor away from its start, as training would."""

@@ -145,6 +145,13 @@ class Method(ABC):
         """Tensors with a learning rate of their own."""
         return ()
 
+    def plain(self, model: nn.Module) -> nn.Module:
+        """The trained model as one that transformers can save: of the backbone's own architecture.
+
+        Methods that only unfreeze, and linear methods (the harness has merged their maps), leave it as it is.
+        """
+        return model
+
     def exemptions(self) -> Mapping[str, str]:
         """Checks of `python -m harness check` that this configuration does not meet, each with its reason."""
         return {}
@@ -205,16 +212,27 @@ class LinearMethod(Method):
         """Adapted output [..., m] from the input x [..., n] and the frozen map's output y [..., m]."""
 
     @abstractmethod
-    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
-        """The weight [m, n] whose plain map equals `forward` around the frozen `weight`."""
-
-    @abstractmethod
     def count(self, m: int, n: int) -> int | None:
         """Trainable parameters for one map [m, n] without bias; None if it depends on the weight's values."""
 
-    def frozen_weight(self, weight: Tensor, p: Parameters) -> Tensor:
-        """The frozen weight to train around, from the backbone's and the initial tensors (PiSSA: the residual)."""
-        return weight
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor] | None:
+        """Factors B [m, k] and A [k, n] of what `forward` adds to y: B A x. None if it has none (DoRA).
+
+        Merging and the export to a standard LoRA follow from them; a method without them overrides `merge`.
+        """
+        return None
+
+    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
+        """The weight [m, n] whose plain map equals `forward` around the frozen `weight`."""
+        factors = self.low_rank(p)
+        if factors is None:
+            raise NotImplementedError(f"{self.name} has neither low_rank nor a merge of its own")
+        B, A = factors
+        return weight + B @ A
+
+    def takes_out_start(self) -> bool:
+        """Whether to train around W minus the initial B A, so that y = W x at step 0 all the same (PiSSA)."""
+        return False
 
     def attach(self, model: nn.Module, context: AttachContext) -> None:
         raise TypeError("a LinearMethod is attached map by map; see harness.adapt")

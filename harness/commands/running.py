@@ -33,6 +33,10 @@ class Manner:
     ] = "auto"
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no leaderboard.")] = False
     json: AsJson = False
+    keep_adapters: Annotated[
+        bool,
+        typer.Option("--keep-adapters", help="Keep trained tensors in the cache, for `export`."),
+    ] = False
 
     def job_count(self) -> int:
         """Trials at a time; 0 for automatic."""
@@ -50,6 +54,9 @@ def run(choice: Choice, places: Places, manner: Manner) -> None:
     from harness.progress import make_reporter
 
     request = _request(choice, places, manner.db, manner.job_count())
+    request = dataclasses.replace(
+        request, settings=dataclasses.replace(request.settings, keep_adapters=manner.keep_adapters)
+    )
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:

@@ -1,0 +1,94 @@
+"""`export`: a run's trained model, to take away."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import DATABASE, AsJson, Database, Places, expanded
+from harness.commands.output import print_json
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.export.folder import Exported
+    from harness.export.trained import Wanted
+    from harness.store import RunDetails, Store
+
+
+class Form(StrEnum):
+    """What to write."""
+
+    PEFT = "peft"
+    MERGED = "merged"
+
+
+class Epoch(StrEnum):
+    """Which epoch's weights."""
+
+    SELECTED = "selected"
+    LAST = "last"
+
+
+@expanded
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The first digits of a run's id.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    places: Places,
+    format: Annotated[Form, typer.Option(help="A PEFT adapter, or a whole transformers checkpoint.")] = Form.PEFT,
+    epoch: Annotated[Epoch, typer.Option(help="The epoch that was best on `select`, or the last.")] = Epoch.SELECTED,
+    with_base: Annotated[bool, typer.Option("--with-base", help="Put the backbone beside a PEFT adapter.")] = False,
+    db: Database = DATABASE,
+    json: AsJson = False,
+) -> None:
+    """Write the trained model of a run: from tensors that `run --keep-adapters` kept, else by training it again."""
+    from harness.export.folder import check_target, write
+    from harness.export.trained import rebuild
+    from harness.store import open_store
+    from reports.card import export_card
+
+    check_target(folder)
+    with open_store(db, create=False) as store:
+        details = store.run(run)
+        wanted = _wanted(store, details, epoch)
+        title = {info.name: info for info in store.methods()}[details.record.trial.method]
+    typer.echo(f"run {wanted.run_id}, epoch {wanted.epoch}: {wanted.trial.method} on {wanted.trial.task}", err=True)
+    exported = write(rebuild(wanted, places.settings()), folder, format.value, with_base)
+    (folder / "README.md").write_text(export_card(details, title, exported.record), encoding="utf-8")
+    _report(exported, json)
+
+
+def _wanted(store: Store, details: RunDetails, epoch: Epoch) -> Wanted:
+    from harness.evaluation import selected_epoch
+    from harness.export.trained import Wanted
+    from harness.records import SELECT
+
+    record = details.record
+    if record.status != "ok":
+        raise UserError(f"run {details.id} ended as {record.status}: there is nothing to export.")
+    tasks = {(info.name, info.version): info for info in store.tasks()}
+    task = tasks[record.trial.task, record.trial.task_version]
+    last = max(score.epoch for score in record.scores)
+    number = last if epoch is Epoch.LAST else selected_epoch(record.scores, task.metrics[0])
+    splits = dict.fromkeys(score.split for score in record.scores if score.split != SELECT)
+    predictions = [store.predictions(details.id, split, number) for split in splits]
+    return Wanted(details.id, record, number, predictions)
+
+
+def _report(exported: Exported, json: bool) -> None:
+    record = exported.record
+    if record["agreement"] < 1:
+        typer.echo(
+            f"warning: trained again on this machine, {record['agreement']:.2%} of the run's test predictions came out "
+            "the same; the card says so.",
+            err=True,
+        )
+    if json:
+        print_json({"folder": str(exported.folder), "difference": exported.difference, **record})
+        return
+    typer.echo(
+        f"{exported.folder}: loaded again, its logits differ from the trained model's by at most "
+        f"{exported.difference:.1e} (largest logit {exported.largest:.3g})"
+    )

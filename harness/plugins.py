@@ -6,6 +6,7 @@ begin with an underscore are skipped. Nothing in the harness knows a plugin by n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -155,7 +156,8 @@ def _load_file(file: Path) -> ModuleType:
 
 def _guarded(load: typing.Callable[[], ModuleType], what: str) -> ModuleType:
     try:
-        return load()
+        with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the commands
+            return load()
     except UserError:
         raise
     except Exception as error:

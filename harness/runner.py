@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +35,8 @@ def run_trial(trial: Trial, settings: Settings, progress: ProgressCallback = lam
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:
-        record = _run(stages.prepare(trial, settings), progress)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the commands, whatever plugins print
+            record = _run(stages.prepare(trial, settings), progress)
     except TrialFailure as error:
         record = _failure(trial, error.status, error)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:

@@ -6,11 +6,12 @@ initialisation and dropout seeds, so that comparisons between methods are paired
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from harness.api import settings_of
 
 Stream = Literal["subset", "order", "head", "adapter", "dropout", "gradient"]
 
@@ -86,8 +87,9 @@ class Trial:
 
     @property
     def canonical(self) -> str:
-        """Canonical JSON: sorted keys, no spaces. The same text on every machine."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """Canonical JSON: sorted keys, no spaces; see `harness.api.later` for what it leaves out. The same everywhere."""
+        parts = {"recipe": settings_of(self.recipe), "start": settings_of(self.start)}
+        return json.dumps({**asdict(self), **parts}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @property
     def id(self) -> str:

@@ -36,11 +36,11 @@ class LoraSB(LinearMethod):
     """"sign" for AdamW's first step; "raw" (D = -eta G, G summed over the samples) for SGD's."""
     dropout_in_estimate: bool = True
     """Leave the backbone's dropout on while the gradient is estimated, as the authors' code does."""
-    estimate: str = "gradient"
+    estimate: str = api.later("gradient")
     """What D comes from: the "gradient", or a random "kaiming" matrix (the paper's ablation: no estimate at all)."""
-    noise: float = 0.0
+    noise: float = api.later(0.0)
     """Standard deviation of Gaussian noise added to D (the paper's ablation)."""
-    noise_unit: str = "absolute"
+    noise_unit: str = api.later("absolute")
     """Whether `noise` is "absolute" or in units of eta, the size of D's entries ("entry"); the paper does not say."""
     split: str = "R"
     """Where the singular values go: "R", or "B" (B = U_r S_r, R = I), which loses the orthonormal basis."""

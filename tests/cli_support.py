@@ -58,6 +58,7 @@ class Breaks(Method):
     title: ClassVar[str] = "Breaks"
 
     def attach(self, model: Any, context: AttachContext) -> None:
+        print("about to break")
         raise ValueError("planned fault")
 
 

@@ -76,6 +76,20 @@ class CutGradient(Planted):
         return y + self.alpha / self.r * (x @ p.A.detach().T) @ p.B.T
 
 
+class UnscaledFactors(Planted):
+    def low_rank(self, p: Parameters) -> tuple[Tensor, Tensor]:
+        return p.B, p.A
+
+    def merge(self, weight: Tensor, p: Parameters) -> Tensor:
+        return weight + self.alpha / self.r * p.B @ p.A
+
+
+class Talkative(Planted):
+    def init(self, weight: Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
+        print("initialising", context.module)
+        return super().init(weight, context)
+
+
 class UnscaledMerge(Planted):
     def merge(self, weight: Tensor, p: Parameters) -> Tensor:
         return weight + p.B @ p.A
@@ -178,6 +192,8 @@ FAULTS: list[tuple[type[LinearMethod], str]] = [
     (CutGradient, "moves_what_it_declares"),
     (CutGradient, "reaches_every_tensor"),
     (UnscaledMerge, "merges_to_its_forward"),
+    (UnscaledFactors, "exports_what_it_adds"),
+    (Talkative, "prints_nothing"),
     (WritesIntoTheWeight, "detaches_without_trace"),
     (CountsHalf, "counts_what_it_trains"),
     (CountsSquares, "counts_what_it_trains"),

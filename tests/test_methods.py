@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from method_support import RATE, SHAPES, Map, close, context, normal
 from torch import Tensor
 
@@ -181,6 +183,27 @@ def test_lora_sb_first_sgd_step_is_the_best_low_rank_step(shape: tuple[int, int]
     close(adapted.update, truncated(-RATE * gradient, 3))
     stepped = -RATE * adapted.p.B @ (adapted.p.B.T @ gradient @ adapted.p.A.T) @ adapted.p.A
     close(stepped, truncated(-RATE * gradient, 3))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0.1, 10), st.integers(0, 2**31), st.data())
+def test_no_step_of_r_is_nearer_to_the_full_gradient_than_theorem_3_s(
+    m: int, n: int, s: float, seed: int, data: st.DataObject
+) -> None:
+    """Theorem 3: of all g, s B g A is nearest to G at g* = (B^T B)^-1 (s B^T G A^T) (A A^T)^-1 / s^2, for any bases."""
+    r = data.draw(st.integers(1, min(m, n)))
+    G, B, A = normal(m, n, seed=seed), normal(m, r, seed=seed + 1), normal(r, n, seed=seed + 2)
+    of_r = s * B.T @ G @ A.T
+    best = torch.linalg.solve(B.T @ B, of_r) @ torch.linalg.inv(A @ A.T) / s**2
+    least = (s * B @ best @ A - G).norm()
+    for size in (1e-3, 1.0):
+        other = best + size * normal(r, r, seed=seed + 3)
+        assert (s * B @ other @ A - G).norm() >= least - 1e-9 * G.norm()
+    # LoRA-SB's bases are orthonormal and its s is 1: the gradient of R that autograd gives is that best one
+    adapted = Map.of(LoraSB(r=r), normal(m, n, seed=seed + 4), gradient=G)
+    p = adapted.p
+    gradient_of_r = p.B.T @ G @ p.A.T
+    close(torch.linalg.pinv(p.B) @ G @ torch.linalg.pinv(p.A), gradient_of_r, 1e-9 * float(G.norm()))
 
 
 def test_lora_sb_asks_for_a_thousandth_of_the_training_rows_and_at_least_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from harness.records import Member
 from harness.settings import Settings
 from harness.suite import Filters, Selection, plan, suite_names
 from harness.suite_file import load_suite, read_suite
-from harness.trial import Start
+from harness.trial import Start, trial_from_json
 
 SUITE = """
 name = "small"
@@ -313,3 +314,29 @@ def test_a_file_may_not_take_the_name_of_a_built_in_suite(tmp_path: Path, plugin
 @pytest.mark.parametrize("name", suite_names())
 def test_built_in_suites_are_sound_and_named_like_their_files(name: str, plugins: Plugins) -> None:
     assert load_suite(name, plugins).name == name
+
+
+def test_a_later_setting_at_its_default_leaves_a_trial_s_id_as_it_was() -> None:
+    from harness.api import later, settings_of
+
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        rank: int = 4
+
+    @dataclasses.dataclass(frozen=True)
+    class After:
+        rank: int = 4
+        noise: float = later(0.0)
+
+    assert settings_of(After()) == settings_of(Before()) == {"rank": 4}
+    assert settings_of(After(noise=0.5)) == {"rank": 4, "noise": 0.5}
+
+
+def test_the_committed_results_belong_to_trials_that_can_still_be_asked_for() -> None:
+    database = Path(__file__).parent.parent / "leaderboard.db"
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        rows = connection.execute("SELECT id, canonical FROM trials").fetchall()
+    assert len(rows) > 80
+    for trial_id, canonical in rows:
+        trial = trial_from_json(canonical)
+        assert (trial.id, trial.canonical) == (trial_id, canonical)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from harness.api.checks import check_at_least, check_choice, check_fraction, check_rank, require
 from harness.api.families import MethodFamily
+from harness.api.later import later, settings_of
 from harness.api.methods import (
     AttachContext,
     Baseline,
@@ -54,6 +55,8 @@ __all__ = [
     "check_fraction",
     "check_rank",
     "kaiming_uniform",
+    "later",
     "parameters_of",
     "require",
+    "settings_of",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from harness.api.checks import require
+from harness.api.later import settings_of
 from harness.api.tasks import Kind
 
 if TYPE_CHECKING:
@@ -239,8 +240,8 @@ class LinearMethod(Method):
 
 
 def parameters_of(method: Method) -> dict[str, Any]:
-    """The method's configuration as a plain dictionary, in field order."""
-    return dataclasses.asdict(method)
+    """The method's configuration as a plain dictionary, in field order; see `later` for what it leaves out."""
+    return settings_of(method)
 
 
 def kaiming_uniform(shape: tuple[int, int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:

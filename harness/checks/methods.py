@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +103,38 @@ def merges_to_its_forward(method: Method) -> None:
         adapted = rig.logits()
         rig.attachment.merge()
         _same(rig.logits(), adapted, "merged outputs equal to forward's", "merge, against forward")
+
+
+def exports_what_it_adds(method: Method) -> None:
+    """The factors of `low_rank` give what `forward` adds to the frozen map's output, on maps of any shape."""
+    linear = _linear(method)
+    for shape in SHAPES:
+        made = one_map(linear, shape)
+        p: Any = SimpleNamespace(**_jittered(made.tensors, made.trainable, 1))
+        factors = linear.low_rank(p)
+        if factors is None:
+            raise NotApplicable("it has no low-rank factors; it is exported merged")
+        x = torch.randn(5, shape[1], generator=torch.Generator().manual_seed(3))
+        y = x @ made.weight.T
+        _same(
+            (x @ factors[1].T) @ factors[0].T, linear.forward(x, y, p) - y, "low_rank's B A x = forward - y", "low_rank"
+        )
+
+
+def prints_nothing(method: Method) -> None:
+    """Attaching and training write nothing to standard output, which belongs to the commands."""
+    for backbone in BACKBONES:
+        written = io.StringIO()
+        with contextlib.redirect_stdout(written):
+            try:
+                rig = attach(method, backbone)
+            except UserError:
+                continue
+            if rig.trainable:
+                rig.steps(1)
+        if written.getvalue():
+            line = written.getvalue().split("\n")[0][:60]
+            raise Broken("nothing on standard output", f"'{line}'", "print: use the logging module")
 
 
 def detaches_without_trace(method: Method) -> None:
@@ -229,11 +264,13 @@ CHECKS: tuple[Check, ...] = (
     leaves_the_rest_alone,
     reaches_every_tensor,
     merges_to_its_forward,
+    exports_what_it_adds,
     detaches_without_trace,
     counts_what_it_trains,
     survives_a_round_trip,
     follows_its_seed,
     leaves_global_randomness,
+    prints_nothing,
     trains_under_bf16,
     runs_under_vmap,
 )

@@ -87,7 +87,7 @@ class Trial:
 
     @property
     def canonical(self) -> str:
-        """Canonical JSON: sorted keys, no spaces; see `harness.api.later` for what it leaves out. The same everywhere."""
+        """Canonical JSON: sorted keys, no spaces; see `harness.api.later` for what it leaves out."""
         parts = {"recipe": settings_of(self.recipe), "start": settings_of(self.start)}
         return json.dumps({**asdict(self), **parts}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness import adapt, backbones, data, gradients, loop, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
+from harness.devices import pick_device
 from harness.generation import load_scorer
 from harness.plugins import Plugins, discover, make_method
 from harness.records import SELECT
@@ -66,7 +67,7 @@ class Phase:
     """Tensors with a learning rate of their own."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Started:
     """What a start leaves behind beside the model's weights."""
 
@@ -74,6 +75,10 @@ class Started:
     """Training seconds of the start when it was computed, whoever computed it; None for the pretrained start."""
     pretrained: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the linear maps before the start changed them; empty if it did not."""
+    adapter: dict[str, Tensor] = field(default_factory=dict)
+    """Stored tensors of the method, trained on another task, for `attach`."""
+    head_carried: bool | None = None
+    """Whether the head came along; None if the start has none to bring, or an adapter is still to bring it."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -129,20 +134,50 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
 
 
 def start(bench: Bench, stage: Stage) -> Started:
-    """Bring the model to where training starts; a start that another trial computed is read from the cache."""
-    if bench.trial.start.kind == "pretrained":
+    """Bring the model to where training starts; a start that another trial computed is read from the cache.
+
+    An adapter that a transfer brings along waits in the result until the method is attached.
+    """
+    begin = bench.trial.start
+    if begin.kind == "pretrained":
         return Started()
+    cache = starts.StartCache(bench.settings.cache_root, bench.trial)
     maps = {name: module for name, module in stage.model.named_modules() if isinstance(module, nn.Linear)}
     pretrained = {name: module.weight.detach().cpu().clone() for name, module in maps.items()}
-    cache = starts.StartCache(bench.settings.cache_root, bench.trial)
     with cache.lock:
-        seconds = cache.load(stage.model)
-        if seconds is None:
-            stage.model.requires_grad_(True)
-            phase = Phase(bench.trial.start.kind, starts.warmup_recipe(bench.trial))
-            seconds = train(bench, stage, phase, loop.Hooks(lambda epoch: None)).seconds
-            cache.save(stage.model, seconds)
-    return Started(seconds, pretrained)
+        tensors, seconds = cache.load() or cache.save(
+            *(_train_whole(bench, bench, stage) if begin.kind == "warmup" else _transferred(bench))
+        )
+    if begin.kind == "transfer" and begin.what == "adapter":
+        return Started(seconds, adapter=tensors)
+    left = starts.carry(stage.model, tensors)
+    return Started(seconds, pretrained, head_carried=_head_carried(left, stage))
+
+
+def _transferred(bench: Bench) -> tuple[dict[str, Tensor], float]:
+    """What training on the start's task leaves: the whole state, or the stored tensors of the attached method."""
+    source = prepare(starts.source_trial(bench.trial), bench.settings)
+    stage = load(source, pick_device(bench.settings.device))
+    if bench.trial.start.what == "model":
+        return _train_whole(bench, source, stage)
+    attachment, _ = attach(source, stage, Started())
+    phase = Phase("train", source.trial.recipe, source.method.parameter_groups())
+    seconds = train(source, stage, phase, loop.Hooks(lambda epoch: None)).seconds
+    return attachment.stored_tensors(), seconds
+
+
+def _train_whole(bench: Bench, rows: Bench, stage: Stage) -> tuple[dict[str, Tensor], float]:
+    """The state after full fine-tuning as the start of `bench` says, on the rows of `rows`, and its seconds."""
+    stage.model.requires_grad_(True)
+    phase = Phase(bench.trial.start.kind, starts.start_recipe(bench.trial))
+    seconds = train(rows, stage, phase, loop.Hooks(lambda epoch: None)).seconds
+    return stage.model.state_dict(), seconds
+
+
+def _head_carried(left: Iterable[str], stage: Stage) -> bool | None:
+    """Whether no tensor of the head is among those that found no place; None for a model without a head of its own."""
+    head = stage.loaded.head
+    return all(name.split(".")[0] not in head for name in left) if head else None
 
 
 def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachment, float]:
@@ -158,6 +193,9 @@ def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachme
 
     support = adapt.Support(decompositions, pretrained, _gradients(bench, stage), recipe.learning_rate / max(1, warmup))
     attachment = adapt.attach(stage.model, bench.method, stage.loaded.head, bench.trial.seed, support)
+    if started.adapter:
+        left = starts.carry(stage.model, started.adapter)
+        started.head_carried = _head_carried(left, stage)
     return attachment, decompositions.cached_seconds
 
 

@@ -82,6 +82,13 @@ def make_start(values: Mapping[str, Any], where: str) -> Start:
     start = Start(**checked(Start, values, where))
     if start.kind == "pretrained" and (start.epochs or start.learning_rate):
         raise UserError(f'{where}: a pretrained start takes no epochs and no learning_rate; say kind = "warmup".')
-    if start.kind == "warmup" and (start.epochs < 1 or start.learning_rate <= 0):
-        raise UserError(f"{where}: a warmup start needs epochs >= 1 and learning_rate > 0.")
+    if start.kind != "pretrained" and (start.epochs < 1 or start.learning_rate <= 0):
+        raise UserError(f"{where}: a {start.kind} start needs epochs >= 1 and learning_rate > 0.")
+    named = start.task or start.what != "model" or start.train_size
+    if start.kind != "transfer" and named:
+        raise UserError(f'{where}: task, what and train_size belong to a transfer; say kind = "transfer".')
+    if start.kind == "transfer" and not start.task:
+        raise UserError(f'{where}: a transfer needs the task to come from: task = "...".')
+    if start.train_size < 0:
+        raise UserError(f"{where}: train_size = {start.train_size} must be at least 0.")
     return start

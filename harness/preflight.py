@@ -54,6 +54,8 @@ def check_data(trials: Sequence[Trial], plugins: Plugins, settings: Settings) ->
     sizes: dict[str, set[int]] = {}
     for trial in trials:
         sizes.setdefault(trial.task, set()).add(trial.train_size)
+        if trial.start.task:
+            sizes.setdefault(trial.start.task, set()).add(trial.start.train_size)
     for name, wanted in sizes.items():
         task = plugins.tasks[name]
         check_mirror(task, root)

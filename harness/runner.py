@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
@@ -89,8 +90,15 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         record,
         parameters=measure.count_parameters(stage.model, stage.loaded.output),
         losses=trained.losses,
-        provenance={**record.provenance, "backbone_sha256": stage.loaded.sha256},
+        provenance={**record.provenance, **_start_facts(started), "backbone_sha256": stage.loaded.sha256},
     )
+
+
+def _start_facts(started: stages.Started) -> dict[str, Any]:
+    """Whether a start on other rows brought its head along, for the run's provenance."""
+    if started.head_carried is None:
+        return {}
+    return {"start_head": "carried over" if started.head_carried else "drawn afresh: the shapes differ"}
 
 
 @dataclass(frozen=True)

@@ -6,32 +6,73 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from harness.trial import Recipe, Trial
+from harness.api import settings_of
+from harness.trial import Recipe, Start, Trial
 
 
-def warmup_recipe(trial: Trial) -> Recipe:
-    """The recipe of the full fine-tuning that a warm-up start is: one learning rate for backbone and head."""
-    rate = trial.start.learning_rate
-    return dataclasses.replace(trial.recipe, epochs=trial.start.epochs, learning_rate=rate, head_learning_rate=rate)
+def start_recipe(trial: Trial) -> Recipe:
+    """The recipe of the training that makes the start: where the whole model learns, the head learns at its rate."""
+    start = trial.start
+    recipe = dataclasses.replace(trial.recipe, epochs=start.epochs, learning_rate=start.learning_rate)
+    adapter = start.kind == "transfer" and start.what == "adapter"
+    return recipe if adapter else dataclasses.replace(recipe, head_learning_rate=start.learning_rate)
+
+
+def source_trial(trial: Trial) -> Trial:
+    """The trial that a transfer comes from: the same backbone, method and seed on the start's task."""
+    start = trial.start
+    return dataclasses.replace(
+        trial,
+        task=start.task,
+        task_version=start.task_version,
+        train_size=start.train_size,
+        recipe=start_recipe(trial),
+        start=Start(),
+    )
 
 
 def cache_key(trial: Trial) -> str:
-    """Hash of everything that the started weights depend on; the method and its learning rates are not among it."""
-    content = {
+    """Hash of everything that the started weights depend on.
+
+    The method is among it only where its own adapter is what is brought along; its learning rates never are.
+    """
+    start = trial.start
+    transfer = start.kind == "transfer"
+    content: dict[str, Any] = {
         "backbone": dataclasses.asdict(trial.backbone),
-        "task": [trial.task, trial.task_version, trial.train_size],
+        "task": [start.task, start.task_version, start.train_size]
+        if transfer
+        else [trial.task, trial.task_version, trial.train_size],
         "seed": trial.seed,
-        "start": dataclasses.asdict(trial.start),
-        "recipe": dataclasses.asdict(warmup_recipe(trial)),
+        "start": settings_of(start),
+        "recipe": settings_of(start_recipe(trial)),
     }
+    if transfer and start.what == "adapter":
+        content["method"] = [trial.method, trial.parameters]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def carry(model: nn.Module, tensors: Mapping[str, Tensor]) -> set[str]:
+    """Copy the tensors that `model` has under the same name and shape; the names of those that fit nowhere."""
+    places = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    left = set()
+    with torch.no_grad():
+        for name, value in tensors.items():
+            if name in places and places[name].shape == value.shape:
+                places[name].copy_(value)
+            else:
+                left.add(name)
+    return left
 
 
 class StartCache:
@@ -43,22 +84,22 @@ class StartCache:
         self.file = folder / f"{cache_key(trial)}.safetensors"
         self.lock = FileLock(f"{self.file}.lock")
 
-    def load(self, model: nn.Module) -> float | None:
-        """Load the started weights into `model`; the seconds they once took, or None if there are none yet."""
+    def load(self) -> tuple[dict[str, Tensor], float] | None:
+        """The started weights and the training seconds that they once took; None if there are none yet."""
         if not self.file.is_file():
             return None
         with safe_open(self.file, "pt") as stored:
             seconds = float(stored.metadata()["seconds"])
-        model.load_state_dict(load_file(self.file), strict=False)
-        return seconds
+        return load_file(self.file), seconds
 
-    def save(self, model: nn.Module, seconds: float) -> None:
-        """Write the weights at once or not at all. Tied tensors are written once."""
+    def save(self, state: Mapping[str, Tensor], seconds: float) -> tuple[dict[str, Tensor], float]:
+        """Write the weights at once or not at all, tied tensors once; returns what `load` will."""
         tensors, seen = {}, set()
-        for name, value in model.state_dict().items():
+        for name, value in state.items():
             if value.data_ptr() not in seen:
                 seen.add(value.data_ptr())
                 tensors[name] = value.detach().cpu().contiguous()
         temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
         save_file(tensors, temporary, metadata={"seconds": repr(seconds)})
         os.replace(temporary, self.file)
+        return tensors, seconds

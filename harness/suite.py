@@ -201,6 +201,7 @@ class _Planner:
         )
         merged = {key: value for layer in layers for key, value in layer.items()}
         recipe = make_recipe(merged, f"{self._suite.where}, recipe of '{method.label}' on '{task.name}'")
+        start = self._start(grid, task)
         for size in _sizes(grid, task):
             for seed in grid.seeds:
                 if self._wants_size_and_seed(size, seed):
@@ -213,8 +214,22 @@ class _Planner:
                         recipe=recipe,
                         seed=seed,
                         train_size=size,
-                        start=grid.start,
+                        start=start,
                     )
+
+    def _start(self, grid: Grid, task: TaskEntry) -> Start:
+        """The grid's start for one task; a transfer must come from another task that the same model can learn."""
+        start, tasks = grid.start, self._plugins.tasks
+        if start.kind != "transfer":
+            return start
+        where = f"{self._suite.where}, [[grid]] '{grid.name}', start"
+        if start.task not in tasks:
+            raise unknown("task", start.task, tasks, where)
+        if start.task == task.name:
+            raise UserError(f"{where}: task '{task.name}' cannot start from itself; a warmup start is that.")
+        if (tasks[start.task].kind == "generation") != (tasks[task.name].kind == "generation"):
+            raise UserError(f"{where}: '{start.task}' and '{task.name}' are not answered by the same kind of model.")
+        return replace(start, task_version=tasks[start.task].version)
 
     def _configured(self, entry: MethodEntry) -> dict[str, Any]:
         values = {**entry.parameters, **self._set[entry.label].parameters}

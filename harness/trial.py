@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from harness.api import settings_of
+from harness.api import later, settings_of
 
 Stream = Literal["subset", "order", "head", "adapter", "dropout", "gradient"]
 
@@ -48,14 +48,30 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Start:
-    """Where training starts: the pretrained weights, or full fine-tuning on the same task first."""
+    """Where training starts: the pretrained weights, or training on the same or on another task first."""
 
-    kind: Literal["pretrained", "warmup"] = "pretrained"
+    kind: Literal["pretrained", "warmup", "transfer"] = "pretrained"
+    """"warmup": full fine-tuning on the same task, size and seed. "transfer": training on `task`, all its rows."""
     epochs: int = 0
     learning_rate: float = 0.0
+    task: str = later("")
+    """The task that a transfer comes from."""
+    task_version: int = later(0)
+    """Its version; filled in when trials are planned."""
+    what: Literal["model", "adapter"] = later("model")
+    """What a transfer trains there and brings along: the whole model, or the method's own adapter. The head comes too
+    where its shape fits."""
+    train_size: int = later(0)
+    """Rows of `task` to train on; 0 means all."""
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "pretrained" else f"warmup({self.epochs} epochs, lr {self.learning_rate:g})"
+        if self.kind == "pretrained":
+            return self.kind
+        length = f"{self.epochs} epochs, lr {self.learning_rate:g}"
+        if self.kind == "warmup":
+            return f"warmup({length})"
+        rows = f"{self.train_size} rows of " if self.train_size else ""
+        return f"transfer({self.what} from {rows}{self.task}, {length})"
 
 
 @dataclass(frozen=True)

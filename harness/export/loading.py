@@ -82,5 +82,6 @@ def load_adapter(folder: str | Path, base: nn.Module | None = None, settings: Se
     if found != expected:
         weights = f"weights {expected[:16]} (backbone '{record['base']['name']}', start {record['base']['start']})"
         raise UserError(f"{place} was trained on {weights}; this base has {found[:16]}.")
-    loaded: PeftModel = PeftModel.from_pretrained(model, str(place)).eval()
+    with backbones.quiet():
+        loaded: PeftModel = PeftModel.from_pretrained(model, str(place)).eval()
     return loaded

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.adapt import Attachment
+from harness.backbones import quiet
 from harness.errors import UserError
 from harness.export.trained import Factors, Trained
 
@@ -52,7 +53,8 @@ def as_peft_model(trained: Trained) -> PeftModel:
     head = trained.stage.loaded.head
     trained.attachment.detach()
     model.name_or_path = trained.wanted.trial.backbone.name  # a local folder's path means nothing elsewhere
-    wrapped: Any = get_peft_model(model, _config(found, head, trained))  # type: ignore[arg-type]
+    with quiet():
+        wrapped: Any = get_peft_model(model, _config(found, head, trained))
     with torch.no_grad():
         for name, update in found.items():
             layer = wrapped.base_model.model.get_submodule(name)

@@ -285,7 +285,7 @@ def test_a_faulty_suite_file_is_an_error_that_names_the_place(
         ('[[grid]]\nname = "a"\n[[grid]]\nname = "a"\n', "two [[grid]] entries are named 'a'."),
         ('[[grid]]\nname = "a"\nmethods = ["lorra"]\n', "unknown method 'lorra' in {path}, [[grid]] 'a', methods"),
         ('[[grid]]\nname = "a"\nmethods = ["warmup_only"]\n', "method 'warmup_only' requires the start 'warmup'"),
-        ('[[grid]]\nname = "a"\nstart = { kind = "warm" }\n', "kind = 'warm' must be one of pretrained, warmup."),
+        ('[[grid]]\nname = "a"\nstart = { kind = "warm" }\n', "kind = 'warm' must be one of pretrained, warmup"),
         ('[[grid]]\nname = "a"\nstart = { kind = "warmup" }\n', "a warmup start needs epochs >= 1"),
         ('[[grid]]\nname = "a"\nstart = { epochs = 1 }\n', "a pretrained start takes no epochs"),
         ('[grid]\nname = "a"\n', "'grid' must be written as [[grid]]."),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,8 +65,8 @@ class Phase:
     name: str
     """Names its random streams."""
     recipe: Recipe
-    groups: tuple[ParameterGroup, ...] = ()
-    """Tensors with a learning rate of their own."""
+    method: Method | None = None
+    """The attached method; None while the whole model is trained."""
 
 
 @dataclass
@@ -127,7 +129,11 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         for batches in row_order(bench, stage, phase):
             yield [[stage.batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
 
-    groups = loop.optimizer_groups(stage.model, phase.groups, stage.loaded.head, recipe)
+    special: tuple[ParameterGroup, ...] = ()
+    if phase.method is not None:
+        special = phase.method.parameter_groups()
+        hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
+    groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
         return loop.fit(stage.model, groups, steps(), recipe, hooks)
@@ -161,7 +167,7 @@ def _transferred(bench: Bench) -> tuple[dict[str, Tensor], float]:
     if bench.trial.start.what == "model":
         return _train_whole(bench, source, stage)
     attachment, _ = attach(source, stage, Started())
-    phase = Phase("train", source.trial.recipe, source.method.parameter_groups())
+    phase = Phase("train", source.trial.recipe, source.method)
     seconds = train(source, stage, phase, loop.Hooks(lambda epoch: None)).seconds
     return attachment.stored_tensors(), seconds
 

@@ -44,6 +44,8 @@ class Hooks:
 
     after_epoch: Callable[[int], None]
     after_step: Callable[[int], None] = lambda step: None
+    after_update: Callable[[int], None] = lambda step: None
+    """Told the number of the optimizer's step while its gradients are still there."""
 
 
 def optimizer_groups(
@@ -82,7 +84,7 @@ def fit(
     trainer: _Trainer | None = None
     for number, steps in enumerate(epochs, start=1):
         if trainer is None:
-            trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress)
+            trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
         model.train()
         with train_seconds(device) as watch:
             for step in steps:
@@ -105,10 +107,12 @@ class _Trainer:
         recipe: Recipe,
         total_steps: int,
         progress: Progress,
+        hooks: Hooks,
     ) -> None:
         from transformers import get_scheduler
 
         self.model, self.parameters, self.recipe, self.progress = model, parameters, recipe, progress
+        self.after_update = hooks.after_update
         self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay, fused=True)
         warmup = warmup_steps(recipe, total_steps)
         self.scheduler = get_scheduler(recipe.schedule, self.optimizer, warmup, total_steps)
@@ -131,8 +135,9 @@ class _Trainer:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()
         self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.progress.steps += 1
+        self.after_update(self.progress.steps)
+        self.optimizer.zero_grad(set_to_none=True)
         self.pending.append(loss)
         if self.progress.steps % self.interval == 0:
             self.flush()

@@ -139,7 +139,7 @@ def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callback
         evaluate(0)
         return loop.Progress(), seconds
     hooks = loop.Hooks(evaluate, lambda step: callbacks.progress(step, total))
-    phase = stages.Phase("train", recipe, bench.method.parameter_groups())
+    phase = stages.Phase("train", recipe, bench.method)
     return stages.train(bench, stage, phase, hooks), seconds
 
 

@@ -3,6 +3,7 @@
 `--method peft:ADALORA --set init_r=12`. The configuration is the config class's own fields of plain type; which maps
 are adapted is said as everywhere, by canonical names (`targets`, `layers`), and so are other lists of modules
 (`--set feedforward_modules=down`). Types that wrap a model's forward (prompts, prefixes) have no place here.
+AdaLoRA moves its budget after each step; the orthogonality penalty that PEFT adds in its own forward is left out.
 """
 
 from __future__ import annotations
@@ -76,6 +77,11 @@ class _PeftMethod(Method):
                 raise UserError(f"{self.name}: PEFT refuses this: {type(error).__name__}: {line}") from error
         # State that maps share lives on the tuner; past the module registry, for it holds the model in turn.
         model.__dict__["_peft_tuner"] = tuner
+
+    def after_update(self, model: nn.Module, step: int) -> None:
+        allocate = getattr(model.__dict__["_peft_tuner"], "update_and_allocate", None)
+        if allocate is not None:  # AdaLoRA's budget
+            allocate(step)
 
     def plain(self, model: nn.Module) -> nn.Module:
         try:

@@ -11,15 +11,20 @@ import pytest
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import PeftType
+from test_runner import make
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from harness import bench as stages
 from harness.adapt import Support, attach
+from harness.api import parameters_of
 from harness.backbones import BUNDLED
 from harness.checks import check_method
 from harness.errors import UserError
+from harness.loop import Hooks
 from harness.measure import count_parameters
 from harness.plugins import discover, make_method
+from harness.settings import Settings
 from harness.targets import select_modules
 
 METHODS = discover().methods
@@ -152,3 +157,16 @@ def test_a_bridged_method_conforms() -> None:
     verdicts = {verdict.check: verdict.status for verdict in check_method(METHODS["peft:LORA"], {"r": 4})}
     assert "failed" not in verdicts.values(), verdicts
     assert verdicts["starts_as_backbone"] == verdicts["leaves_global_randomness"] == "passed"
+
+
+def test_adalora_moves_its_budget_while_it_trains(settings: Settings) -> None:
+    budget = {"init_r": 4, "target_r": 1, "total_step": 8, "tinit": 0, "tfinal": 2, "deltaT": 1}
+    trial = make("peft:ADALORA", settings, parameters=parameters_of(make_method(METHODS["peft:ADALORA"], budget)))
+    prepared = stages.prepare(trial, settings)
+    stage = stages.load(prepared, torch.device("cpu"))
+    stages.attach(prepared, stage, stages.Started())
+    phase = stages.Phase("train", trial.recipe, prepared.method)
+    stages.train(prepared, stage, phase, Hooks(lambda epoch: None))
+    kept = [value for name, value in stage.model.named_parameters() if "lora_E" in name]
+    assert sum(value.numel() for value in kept) == 4 * len(kept)
+    assert sum(int((value != 0).sum()) for value in kept) == len(kept)  # the whole budget, shared out between the maps

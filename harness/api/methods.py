@@ -153,6 +153,10 @@ class Method(ABC):
         """
         return model
 
+    def after_update(self, model: nn.Module, step: int) -> None:
+        """Called after the optimizer's step number `step` (from 1 on), before its gradients are cleared (AdaLoRA)."""
+        return
+
     def exemptions(self) -> Mapping[str, str]:
         """Checks of `python -m harness check` that this configuration does not meet, each with its reason."""
         return {}

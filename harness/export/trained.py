@@ -106,7 +106,7 @@ def _train(trained: Trained) -> dict[str, Tensor]:
             snapshot.update({name: value.detach().cpu().clone() for name, value in stored.items()})
 
     recipe = trained.wanted.trial.recipe
-    phase = stages.Phase("train", recipe, trained.bench.method.parameter_groups())
+    phase = stages.Phase("train", recipe, trained.bench.method)
     stages.train(trained.bench, trained.stage, phase, loop.Hooks(after_epoch))
     return snapshot
 

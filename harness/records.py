@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from harness.printed import Printed
 from harness.trial import Trial
 
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
@@ -101,6 +103,8 @@ class SuiteInfo:
     rank_by: str
     """"last", "selected" (best epoch on `select`; the default) or "optimistic" (best epoch on test)."""
     members: tuple[Member, ...]
+    printed: Mapping[tuple[str, str], Printed] = field(default_factory=dict)
+    """Counts that a paper prints, by task and label, for the plan; the database does not keep them."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import pandas as pd
 
 from harness.api import Task
 from harness.database import Database
@@ -14,10 +16,12 @@ from harness.plugins import Plugins, discover, method_info, task_info
 from harness.preflight import check_disk, check_plan
 from harness.progress import Reporter
 from harness.records import Member, SuiteInfo
+from harness.scoring import results
 from harness.settings import Settings
 from harness.store import Store, open_store
 from harness.suite import Selection, plan
 from harness.suite_file import load_suite
+from harness.tuning import TUNED, chosen, search_selection, search_suite, tuned_suite
 
 ReporterMaker = Callable[[Mapping[str, Task]], Reporter]
 
@@ -35,11 +39,46 @@ class Request:
     """Trials at a time; 0 chooses by the machine."""
 
 
-def make_plan(request: Request) -> tuple[SuiteInfo, Plugins]:
-    """The trials that the request means, and the plugins they need."""
+@dataclass(frozen=True)
+class Plans:
+    """What a request means: the suite's trials and, where it tunes, those of its search, which are run first."""
+
+    info: SuiteInfo
+    plugins: Plugins
+    search: SuiteInfo | None = None
+
+
+def make_plan(request: Request) -> Plans:
+    """The trials that the request means, and the plugins they need. Tuned rows are in it once their search is done."""
     plugins = discover(request.settings.plugin_files)
     suite = load_suite(request.suite, plugins)
-    return plan(suite, request.selection, request.settings, plugins), plugins
+    searched = search_suite(suite, plugins)
+    if searched is None:
+        return Plans(plan(suite, request.selection, request.settings, plugins), plugins)
+    selection = search_selection(request.selection, searched)
+    none = bool(request.selection.filters.methods) and not selection.filters.methods
+    search = None if none else plan(searched, selection, request.settings, plugins)
+    choices = {} if search is None else chosen(suite, _results(request.db, search.name), plugins)
+    wanted = _with_tuned(request.selection, choices)
+    return Plans(plan(tuned_suite(suite, choices, plugins), wanted, request.settings, plugins), plugins, search)
+
+
+def _with_tuned(selection: Selection, choices: Iterable[tuple[str, str]]) -> Selection:
+    """The selection with the tuned row of every row that it names by label."""
+    names = selection.filters.methods
+    tuned = tuple(sorted({f"{row}{TUNED}" for row, _ in choices if row in names}))
+    return replace(selection, filters=replace(selection.filters, methods=names + tuned))
+
+
+def _results(db: str, suite: str) -> pd.DataFrame:
+    """Results of a suite; empty if the database has none of it."""
+    path = Database(db).path
+    columns = ["label", "task", "status", "select_selected"]
+    if path is not None and not path.exists():
+        return pd.DataFrame(columns=columns)
+    with open_store(db) as store:
+        known = suite in {summary.name for summary in store.suites()}
+        return results(store, suite) if known else pd.DataFrame(columns=columns)
 
 
 def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, Outcome]:
@@ -47,7 +86,18 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
 
     Raises UserError before any training, with the database as it was, if the request cannot be carried out.
     """
-    info, plugins = make_plan(request)
+    plans = make_plan(request)
+    if plans.search is None:
+        return plans.info, _run(plans.info, plans.plugins, request, make_reporter)
+    first = _run(plans.search, plans.plugins, request, make_reporter)
+    if first.interrupted:
+        return plans.info, first
+    plans = make_plan(request)  # with the rows that the search has chosen
+    return plans.info, first + _run(plans.info, plans.plugins, request, make_reporter)
+
+
+def _run(info: SuiteInfo, plugins: Plugins, request: Request, make_reporter: ReporterMaker) -> Outcome:
+    """Check and run what is missing of one suite."""
     done = finished_trials(request.db, info.members)
     todo = [member for member in info.members if member.trial.id not in done]
     jobs = min(request.jobs or automatic_jobs(request.settings), max(1, len(todo)))
@@ -57,7 +107,7 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
             check_plan(todo, plugins, request.settings, executor)
         with _writable(request.db) as store:
             record_plan(store, info, plugins)
-            return info, run_members(info.members, store, executor, make_reporter(plugins.tasks))
+            return run_members(info.members, store, executor, make_reporter(plugins.tasks))
     finally:
         executor.close()
 

@@ -28,6 +28,17 @@ class Outcome:
     interrupted: bool = False
     run_ids: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Outcome) -> Outcome:
+        """Two plans, one after the other."""
+        return Outcome(
+            self.ok + other.ok,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.left + other.left,
+            self.interrupted or other.interrupted,
+            self.run_ids + other.run_ids,
+        )
+
     @property
     def all_well(self) -> bool:
         """Whether every trial of the plan has an ok run now."""

@@ -94,8 +94,8 @@ def results(store: Store, suite: str | None = None) -> Frame:
 
     The row tells of the trial's latest ok run, or, if none is ok, of its latest run; without any run the columns
     from `run_id` on are empty. Columns: identification, the columns of the table `runs` (counts, costs,
-    status), and of ok runs `score_<protocol>` and `epoch_<protocol>` for each of `PROTOCOLS`, on the scale of
-    `metric`. UserError for an unknown suite.
+    status), and of ok runs `score_<protocol>` and `epoch_<protocol>` for each of `PROTOCOLS`, and
+    `select_selected`, the chosen epoch's score on `select`, on the scale of `metric`. UserError for an unknown suite.
     """
     with store.reading() as connection:
         _check_suite(store, connection, suite)
@@ -105,6 +105,8 @@ def results(store: Store, suite: str | None = None) -> Frame:
         of_run = chosen[chosen["protocol"] == protocol].set_index("run_id")
         placed[f"score_{protocol}"] = placed["run_id"].map(of_run["score"]).astype("float64")
         placed[f"epoch_{protocol}"] = placed["run_id"].map(of_run["epoch"]).astype("float64").astype("Int64")
+        if protocol == "selected":
+            placed["select_selected"] = placed["run_id"].map(of_run["select"]).astype("float64")
     return placed
 
 
@@ -129,10 +131,10 @@ def scores(store: Store, suite: str | None = None) -> Frame:
 
 
 def _chosen_epochs(connection: sa.Connection, suite: str | None) -> Frame:
-    """run_id, protocol, epoch, score: the epoch that each protocol chooses."""
+    """run_id, protocol, epoch, score, select: the epoch that each protocol chooses, and its score on `select`."""
     by_epoch = _by_epoch(connection, suite)
     parts = [choose(by_epoch).assign(protocol=protocol) for protocol, choose in PROTOCOLS.items()]
-    return pd.concat(parts)[["run_id", "protocol", "epoch", "score"]]
+    return pd.concat(parts)[["run_id", "protocol", "epoch", "score", "select"]]
 
 
 def _by_epoch(connection: sa.Connection, suite: str | None) -> Frame:

@@ -18,6 +18,7 @@ from harness.records import Member, SuiteInfo
 from harness.reshaping import with_backbones, with_train_size
 from harness.settings import Settings
 from harness.trial import Backbone, Start, Trial
+from harness.tuning import Space, Tuning
 
 SUITES = Path(__file__).parent / "suites"
 """Where the built-in suites live."""
@@ -49,6 +50,12 @@ class MethodEntry:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     task_recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    task_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Parameters that differ on single tasks."""
+    space: Space = field(default_factory=dict)
+    """What a search may choose for this row, beside the suite's shared space."""
+    tasks: tuple[str, ...] = ()
+    """Tasks that the row is for; empty for all."""
     printed: Printed | None = None
     """The parameter count that a paper prints for this row on the suite's own backbone."""
 
@@ -84,6 +91,7 @@ class Suite:
     tasks: tuple[TaskEntry, ...]
     methods: tuple[MethodEntry, ...]
     grids: tuple[Grid, ...]
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,9 @@ class _Planner:
         self._methods = [entry for entry in suite.methods if self._wants_method(entry)]
         classes = {entry.label: plugins.methods[entry.name] for entry in self._methods}
         self._set = split_overrides(selection.overrides, classes)
-        self._parameters = {entry.label: self._configured(entry) for entry in self._methods}
+        self._parameters: dict[tuple[str, str], dict[str, Any]] = {
+            (entry.label, task.name): self._configured(entry, task) for entry in self._methods for task in self._tasks
+        }
         self._backbones: dict[tuple[str, str], Backbone] = {}
 
     def members(self, grid: Grid) -> Iterator[Member]:
@@ -209,7 +219,7 @@ class _Planner:
             if task.name not in grid.tasks:
                 continue
             for method in self._methods:
-                if method.label in grid.methods:
+                if method.label in grid.methods and task.name in (method.tasks or (task.name,)):
                     for trial in self._trials(grid, task, method):
                         yield Member(grid.name, method.label, trial)
 
@@ -233,7 +243,7 @@ class _Planner:
                         task=task.name,
                         task_version=self._plugins.tasks[task.name].version,
                         method=method.name,
-                        parameters=self._parameters[method.label],
+                        parameters=self._parameters[method.label, task.name],
                         recipe=recipe,
                         seed=seed,
                         train_size=size,
@@ -254,8 +264,9 @@ class _Planner:
             raise UserError(f"{where}: '{start.task}' and '{task.name}' are not answered by the same kind of model.")
         return replace(start, task_version=tasks[start.task].version)
 
-    def _configured(self, entry: MethodEntry) -> dict[str, Any]:
-        values = {**entry.parameters, **self._set[entry.label].parameters}
+    def _configured(self, entry: MethodEntry, task: TaskEntry) -> dict[str, Any]:
+        own = entry.task_parameters.get(task.name, {})
+        values = {**entry.parameters, **own, **self._set[entry.label].parameters}
         where = f"{self._suite.where}, [[method]] '{entry.label}'"
         return parameters_of(make_method(self._plugins.methods[entry.name], values, where))
 

@@ -6,7 +6,9 @@
     [recipe]                        fields of harness.trial.Recipe
     [[task]]                        name, backbone, revision, recipe; train_size: what a grid's 0 stands for
     [[method]]                      name, label (the row; the name by default), parameters, recipe,
-                                    task_recipes = { <task> = { ... } }; printed_params, printed_as: a paper's count
+                                    task_recipes, task_parameters = { <task> = { ... } }, space;
+                                    printed_params, printed_as: a paper's count
+    [tuning]                        budget, how = "random" or "grid", seeds, grids, space: see harness.tuning
     [[grid]]                        name, tasks, methods (labels), seeds, train_sizes, recipe,
                                     start = { kind = "warmup", epochs = 3, learning_rate = 5e-4 }
 
@@ -28,6 +30,7 @@ from harness.plugins import Plugins, make_method
 from harness.printed import make_printed
 from harness.suite import MAIN, SUITES, Grid, MethodEntry, Suite, TaskEntry, suite_names
 from harness.trial import Recipe, Start
+from harness.tuning import Tuning, check_space, make_space, search_suite
 
 RANKINGS = ("last", "selected", "optimistic")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -78,8 +81,10 @@ def read_suite(path: Path, plugins: Plugins) -> Suite:
         tasks=tasks,
         methods=methods,
         grids=grids,
+        tuning=_tuning(root, grids),
     )
     root.close()
+    search_suite(suite, plugins)
     return suite
 
 
@@ -111,22 +116,52 @@ def _method(table: _Table, plugins: Plugins, task_names: Sequence[str]) -> Metho
     name = table.known("name", plugins.methods, "method")
     parameters = table.take("parameters", dict, {})
     make_method(plugins.methods[name], parameters, table.where)
-    task_recipes = table.take("task_recipes", dict, {})
-    for task, values in task_recipes.items():
-        if task not in task_names:
-            raise unknown("task", task, task_names, f"{table.where}, task_recipes")
-        if not isinstance(values, dict):
-            raise UserError(f"{table.where}, task_recipes.{task} must be a table.")
+    recipes = table.by_task("task_recipes", task_names)
+    by_task = table.by_task("task_parameters", task_names)
+    for task, values in by_task.items():
+        make_method(plugins.methods[name], {**parameters, **values}, f"{table.where}, task_parameters.{task}")
+    space = make_space(table.take("space", dict, {}), f"{table.where}, space")
+    check_space(space, plugins.methods[name], f"{table.where}, space")
     entry = MethodEntry(
         name,
         table.take("label", str, name),
         parameters,
         table.recipe("recipe"),
-        {task: checked(Recipe, values, f"{table.where}, task_recipes.{task}") for task, values in task_recipes.items()},
-        make_printed(table.number("printed_params", 0), table.take("printed_as", str, ""), table.where),
+        {task: checked(Recipe, values, f"{table.where}, task_recipes.{task}") for task, values in recipes.items()},
+        by_task,
+        space,
+        printed=make_printed(table.number("printed_params", 0), table.take("printed_as", str, ""), table.where),
     )
     table.close()
     return entry
+
+
+def _tuning(root: _Table, grids: Sequence[Grid]) -> Tuning | None:
+    """The section [tuning], if there is one."""
+    if not root.has("tuning"):
+        return None
+    table = _Table(root.take("tuning", dict), f"{root.where}, [tuning]")
+    how = table.take("how", str, "random")
+    if how not in ("random", "grid"):
+        raise unknown("how", how, ("random", "grid"), table.where)
+    tuning = Tuning(
+        table.number("budget", 0),
+        "grid" if how == "grid" else "random",
+        table.numbers("seeds", (1000,)),
+        table.names("grids", [grid.name for grid in grids], "grid"),
+        make_space(table.take("space", dict, {}), f"{table.where}, space"),
+    )
+    table.close()
+    if tuning.budget < 1:
+        raise UserError(f"{table.where}: budget = {tuning.budget} must be at least 1 trial.")
+    for grid in grids:
+        if grid.name in tuning.grids:
+            both = sorted(set(grid.seeds) & set(tuning.seeds))
+            if both:
+                raise UserError(f"{table.where}: seed {both[0]} is grid '{grid.name}'s own; search under other seeds.")
+            if len(grid.train_sizes) > 1:
+                raise UserError(f"{table.where}: grid '{grid.name}' has several train sizes; tune grids of one.")
+    return tuning
 
 
 class _GridReader:
@@ -231,6 +266,16 @@ class _Table:
     def recipe(self, key: str) -> dict[str, Any]:
         """A table of recipe fields: names and types checked here, ranges once all layers are merged."""
         return checked(Recipe, self.take(key, dict, {}), f"{self.where}, {key}")
+
+    def by_task(self, key: str, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """A table with a table for each of some tasks."""
+        values = self.take(key, dict, {})
+        for task, inner in values.items():
+            if task not in tasks:
+                raise unknown("task", task, tasks, f"{self.where}, {key}")
+            if not isinstance(inner, dict):
+                raise UserError(f"{self.where}, {key}.{task} must be a table.")
+        return values
 
     def tables(self, key: str) -> list[_Table]:
         """The tables of an array `[[key]]`, each with a place that names it."""

@@ -75,14 +75,18 @@ def plan(choice: Choice, places: Places, db: Database = DATABASE, json: AsJson =
     from harness.estimates import Estimator, plan_as_dict
 
     request = _request(choice, places, db, jobs=0)
-    info, plugins = make_plan(request)
-    finished = finished_trials(db, info.members)
-    estimator = Estimator(plugins, request.settings, _pace(request))
-    rows = list(estimator.rows(info, finished))
+    plans = make_plan(request)
+    estimator = Estimator(plans.plugins, request.settings, _pace(request))
+    rows = list(estimator.rows(plans.info, finished_trials(db, plans.info.members)))
+    first = plans.search
+    search = [] if first is None else list(estimator.rows(first, finished_trials(db, first.members)))
     if json:
-        print_json(plan_as_dict(info.name, rows))
-    else:
-        _print_plan(info.name, rows)
+        data = plan_as_dict(plans.info.name, rows)
+        print_json(data if first is None else {**data, "search": plan_as_dict(first.name, search)})
+        return
+    if first is not None:
+        _print_plan(first.name, search)
+    _print_plan(plans.info.name, rows)
 
 
 def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:

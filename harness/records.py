@@ -10,6 +10,9 @@ from typing import Any, Literal
 from harness.printed import Printed
 from harness.trial import Trial
 
+UNPARSED = "unparsed: "
+"""Begins the prediction of a generation task in whose output no final answer was found; the output follows."""
+
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 
 SELECT = "select"
@@ -109,7 +112,10 @@ class SuiteInfo:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Per-example predictions of one split after one epoch, in row order."""
+    """Per-example predictions of one split after one epoch, in row order.
+
+    Class ids, numbers, or final answers; for an output without a final answer, `UNPARSED` and the output.
+    """
 
     split: str
     epoch: int

@@ -161,7 +161,7 @@ def _print_plan(name: str, rows: list[PlanRow]) -> None:
 
 
 def _printed(row: PlanRow) -> str | None:
-    verdict = {True: "agrees", False: "differs", None: "not known"}[row.printed_agrees]
+    verdict = {True: "agrees", False: "differs", None: "needs weights"}[row.printed_agrees]
     return f"{row.printed_as} ({verdict})" if row.printed_as else None
 
 

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import backbone, checking, exporting, listing, reporting, running, starting
+from harness.commands import analysing, backbone, checking, exporting, listing, reporting, running, starting
 from harness.errors import UserError
 
 
@@ -43,6 +43,7 @@ app.command()(starting.new)
 app.command()(exporting.export)
 app.command()(reporting.site)
 app.command()(reporting.readme)
+app.add_typer(analysing.app, name="analyse")
 app.add_typer(backbone.app, name="backbone")
 
 

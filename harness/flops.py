@@ -90,7 +90,7 @@ def _rng_kept(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     import torch
 
     device = next(model.parameters()).device
-    if device.type == "cpu":
+    if device.type in ("cpu", "meta"):
         return torch.random.fork_rng(devices=[])
     return torch.random.fork_rng(devices=[device.index or 0], device_type=device.type)
 

@@ -29,7 +29,7 @@ def check_maps(model: nn.Module, method: LinearMethod, targets: Sequence[Target]
         others = [name for name in owners[id(weight)] if name != f"{target.module}.weight"]
         if others:
             raise UserError(f"{method.name}: {target.module} shares its weight with {others[0]}; choose other targets.")
-        if not bool(torch.isfinite(weight).all()):
+        if not _finite(weight):
             raise UserError(
                 f"{method.name}: the weight of {target.module} holds NaN or infinity; the backbone is damaged."
             )
@@ -53,9 +53,14 @@ def initial_tensors(method: LinearMethod, target: Target, weight: torch.Tensor, 
             raise UserError(
                 f"{place} returned '{name}' as {type(value).__name__}; wrap the tensor in Trainable or Frozen."
             )
-        if not bool(torch.isfinite(value.tensor).all()):
+        if not _finite(value.tensor):
             raise UserError(f"{place} gave '{name}' NaN or infinity.")
     return tensors
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite; a tensor on the meta device has no values that could be."""
+    return tensor.is_meta or bool(torch.isfinite(tensor).all())
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:

@@ -358,3 +358,9 @@ def test_wrong_arguments_exit_with_two(arguments: list[str]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("words", "missing"), [("params --method lora", "--backbone"), ("analyse retention", "RUN")])
+def test_a_required_option_left_out_is_named(words: str, missing: str) -> None:
+    done = CliRunner().invoke(app, words.split())
+    assert (done.exit_code, missing in done.output, "MISSING" in done.output) == (2, True, False)

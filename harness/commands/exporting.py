@@ -52,7 +52,7 @@ def export(
     check_target(folder)
     with open_store(db, create=False) as store:
         details = store.run(run)
-        wanted = _wanted(store, details, epoch)
+        wanted = wanted_of(store, details, epoch)
         title = {info.name: info for info in store.methods()}[details.record.trial.method]
     typer.echo(f"run {wanted.run_id}, epoch {wanted.epoch}: {wanted.trial.method} on {wanted.trial.task}", err=True)
     exported = write(rebuild(wanted, places.settings()), folder, format.value, with_base)
@@ -60,14 +60,15 @@ def export(
     _report(exported, json)
 
 
-def _wanted(store: Store, details: RunDetails, epoch: Epoch) -> Wanted:
+def wanted_of(store: Store, details: RunDetails, epoch: Epoch) -> Wanted:
+    """The state of a stored run after that epoch; UserError for a run that did not end well."""
     from harness.evaluation import selected_epoch
     from harness.export.trained import Wanted
     from harness.records import SELECT
 
     record = details.record
     if record.status != "ok":
-        raise UserError(f"run {details.id} ended as {record.status}: there is nothing to export.")
+        raise UserError(f"run {details.id} ended as {record.status}: it has no trained model.")
     tasks = {(info.name, info.version): info for info in store.tasks()}
     task = tasks[record.trial.task, record.trial.task_version]
     last = max(score.epoch for score in record.scores)

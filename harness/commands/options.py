@@ -132,7 +132,13 @@ def _parameters(signature: inspect.Signature, hints: dict[str, Any]) -> Iterator
             continue
         annotations = typing.get_type_hints(cls, include_extras=True)
         for item in dataclasses.fields(cls):
-            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
             yield inspect.Parameter(
-                item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotations[item.name]
+                item.name, inspect.Parameter.KEYWORD_ONLY, default=_default(item), annotation=annotations[item.name]
             )
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    """The field's default; none makes the option a required one."""
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return inspect.Parameter.empty if item.default is dataclasses.MISSING else item.default

@@ -1,7 +1,8 @@
 """Backbones: a name becomes files, a configuration, a model on the meta device, or a loaded model with tokenizer.
 
 A name is looked up in this order: a folder path, the bundled starters, a folder below the models root
-(`<root>/<name>`), the hub. Remote code is never run; weights are read from safetensors only.
+(`<root>/<name>`), the hub. A backbone whose dimensions ship (`harness.shipped`) is found by its short name and by its
+hub id alike. Remote code is never run; weights are read from safetensors only.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from harness.api import Task
 from harness.errors import UserError, unknown
 from harness.settings import Settings
+from harness.shipped import canonical, config_names, find_shipped
 from harness.trial import Backbone, stream_seed
 
 if TYPE_CHECKING:
     from torch import nn
 
 BUNDLED = Path(__file__).parent / "bundled"
-CONFIGS = Path(__file__).parent / "configs"
 HEADS = ("classifier", "score")
 """Modules that transformers' sequence-classification models put on top, freshly initialised."""
 
@@ -48,33 +48,45 @@ def bundled_names() -> list[str]:
     return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / "config.json").is_file())
 
 
-def config_names() -> list[str]:
-    """Backbones of which only the dimensions ship: for counting, not for training."""
-    return sorted(file.stem for file in CONFIGS.glob("*.json"))
-
-
 def find_folder(name: str, settings: Settings) -> Path | None:
     """The local folder of a backbone, or None if only the hub can have it."""
-    candidates = [Path(name).expanduser(), BUNDLED / name]
+    shipped = find_shipped(name)
+    names = (shipped.name, shipped.hub_id) if shipped else (name,)
+    candidates = [place for name in names for place in (Path(name).expanduser(), BUNDLED / name)]
     if settings.models_root is not None:
         if not settings.models_root.is_dir():
             raise UserError(f"the models root {settings.models_root} is not a folder; check --models-root.")
-        candidates.append(settings.models_root / name)
+        candidates += [settings.models_root / name for name in names]
     return next((folder for folder in candidates if (folder / "config.json").is_file()), None)
 
 
 def resolve(name: str, settings: Settings, revision: str = "") -> Backbone:
-    """The backbone's identity. Local weights are hashed; the hub is asked for the commit behind `revision`."""
+    """The backbone's identity. It is the same wherever it is asked for, with or without a network:
+
+    local weights are their hash; a shipped name without a revision is the commit that ships with its dimensions, on
+    whose weights only a run insists (`check_weights`); for any other name the hub is asked for the commit behind
+    `revision`, and without an answer there is no trial.
+    """
     folder = find_folder(name, settings)
     if folder is not None:
-        return Backbone(name, f"sha256:{weights_sha256(folder)[:16]}")
-    if name in config_names():
-        raise UserError(
-            f"backbone '{name}' ships without weights, for `params` and `plan` only; name its hub id to train."
-        )
-    if "/" not in name:
-        raise unknown("backbone", name, [*bundled_names(), *config_names()], advice=_where_looked(settings))
-    return Backbone(name, _hub_commit(name, revision, settings))
+        return Backbone(canonical(name), f"sha256:{weights_sha256(folder)[:16]}")
+    shipped = find_shipped(name)
+    if shipped is not None and not revision:
+        return Backbone(shipped.hub_id, shipped.revision)
+    _require_known(name, settings)
+    return Backbone(canonical(name), _hub_commit(canonical(name), revision, settings))
+
+
+def check_weights(backbone: Backbone, settings: Settings) -> None:
+    """Raise UserError unless the backbone is in a local folder, in the hub's cache, or can be had from the hub."""
+    if find_folder(backbone.name, settings) is not None:
+        return
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(backbone.name, "config.json", revision=backbone.revision, etag_timeout=20)
+    except Exception as error:  # the hub client raises its own, its transport's and the system's errors
+        raise _out_of_reach(backbone.name, settings, error) from error
 
 
 def weights_sha256(folder: Path) -> str:
@@ -93,20 +105,31 @@ def _file_sha256(file: Path, mtime_ns: int, size: int) -> str:
 
 
 def configuration(name: str, settings: Settings, revision: str = "") -> Any:
-    """The transformers configuration of a backbone: shipped dimensions, local folder, or hub."""
+    """The transformers configuration of a backbone for counting: local folder, shipped dimensions, or hub."""
     from transformers import AutoConfig
 
-    shipped = CONFIGS / f"{name}.json"
-    if shipped.is_file():
-        values = json.loads(shipped.read_text())
+    folder, shipped = find_folder(name, settings), find_shipped(name)
+    if folder is None and shipped is not None:
+        values = dict(shipped.dimensions)
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    folder = find_folder(name, settings)
-    if folder is None and "/" not in name:
-        raise unknown("backbone", name, [*bundled_names(), *config_names()], advice=_where_looked(settings))
+    if folder is None:
+        _require_known(name, settings)
+    return _read_configuration(name, folder, revision)
+
+
+def _read_configuration(name: str, folder: Path | None, revision: str) -> Any:
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(folder or name, revision=_plain(revision), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"backbone '{name}' has no readable configuration: {_first_line(error)}") from error
+
+
+def _require_known(name: str, settings: Settings) -> None:
+    """Raise UserError for a name that cannot be a hub id and is none of ours."""
+    if "/" not in canonical(name):
+        raise unknown("backbone", name, [*bundled_names(), *config_names()], advice=_where_looked(settings))
 
 
 def meta_model(name: str, kind: str, labels: int, settings: Settings) -> tuple[nn.Module, tuple[str, ...]]:
@@ -140,7 +163,7 @@ def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loade
     source = str(folder or backbone.name)
     revision = None if folder else backbone.revision
     tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    config = configuration(backbone.name, settings, backbone.revision)
+    config = _read_configuration(backbone.name, folder, backbone.revision)
     _set_labels(config, task.kind, len(task.labels) or 1)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -196,9 +219,13 @@ def _hub_commit(name: str, revision: str, settings: Settings) -> str:
     try:
         commit = HfApi().model_info(name, revision=revision or None, timeout=20).sha
     except Exception as error:  # the hub client raises its own, its transport's and the system's errors
-        reason = f"is not on the hub, or the hub is out of reach ({type(error).__name__})."
-        raise UserError(f"backbone '{name}' {reason} {_where_looked(settings)}") from error
+        raise _out_of_reach(name, settings, error) from error
     return commit or revision
+
+
+def _out_of_reach(name: str, settings: Settings, error: Exception) -> UserError:
+    reason = f"is not on the hub, or the hub is out of reach ({type(error).__name__})."
+    return UserError(f"backbone '{name}' {reason} {_where_looked(settings)}")
 
 
 def _where_looked(settings: Settings) -> str:

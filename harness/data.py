@@ -17,16 +17,16 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from harness.api import DataRoot, HubSource, Task
+from harness.api import DataRoot, GenerationTask, HubSource, Task
 from harness.batching import (
     Encoded,
     collate,
@@ -170,10 +170,10 @@ def _check_columns(frame: pd.DataFrame, columns: Iterable[str], place: str) -> N
 
 
 def _check_labels(task: Task, frame: pd.DataFrame, place: str) -> pd.Series[Any]:
-    """The labels as int64 (classification), float64 (regression) or as they are (generation)."""
+    """The labels as int64 (classification), float64 (regression) or as they are (generation: final answers)."""
     labels = frame["label"]
-    if task.kind == "generation":
-        legal, good = "missing", labels.notna()
+    if isinstance(task, GenerationTask):
+        legal, good = "not the final answer in the row's reference text", _holds_final_answer(task, frame)
     else:
         numbers = pd.to_numeric(labels, errors="coerce").astype("float64")
         if task.kind == "classification":
@@ -188,6 +188,13 @@ def _check_labels(task: Task, frame: pd.DataFrame, place: str) -> pd.Series[Any]
     if not good.all():
         raise _bad_rows(frame, ~good, "label", legal, place)
     return labels
+
+
+def _holds_final_answer(task: GenerationTask, frame: pd.DataFrame) -> pd.Series[bool]:
+    """Whether `extract` finds each row's label in the text that the row trains on."""
+    rows = [cast(Mapping[str, Any], row) for row in frame.to_dict("records")]
+    found = [bool(pd.notna(row["label"])) and task.extract(task.answer(row)) == str(row["label"]) for row in rows]
+    return pd.Series(found, index=frame.index, dtype=bool)
 
 
 def _bad_rows(frame: pd.DataFrame, bad: pd.Series[bool], column: str, fault: str, place: str) -> UserError:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from harness.api import Baseline, DataRoot, LinearMethod, Task
 from harness.counts import Counts, Shape, count
 from harness.plugins import Plugins, make_method
-from harness.records import Member
+from harness.printed import Printed
+from harness.records import SuiteInfo
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -38,6 +39,12 @@ class PlanRow:
     adapter_params: int | None
     """Of each trial; None if only the weights can tell."""
     head_params: int
+    printed_params: int | None
+    """What a paper prints for the row; None if it prints nothing for this backbone."""
+    printed_as: str
+    """As the paper writes it."""
+    printed_agrees: bool | None
+    """Whether our count agrees, to the printed digits; None without one of the two."""
     train_flops: float | None
     """Estimated, over the trials that are not done; None if unknown."""
     seconds: float | None
@@ -54,13 +61,14 @@ class Estimator:
     _counts: dict[tuple[str, str, str], Counts] = field(default_factory=dict)
     _sizes: dict[str, tuple[int, float] | None] = field(default_factory=dict)
 
-    def rows(self, members: Sequence[Member], finished: set[str]) -> Iterator[PlanRow]:
+    def rows(self, info: SuiteInfo, finished: set[str]) -> Iterator[PlanRow]:
         """One row per (grid, task, label), in plan order."""
         groups: dict[tuple[str, str, str], list[Trial]] = {}
-        for member in members:
+        for member in info.members:
             groups.setdefault((member.grid, member.trial.task, member.label), []).append(member.trial)
         for (grid, task, label), trials in groups.items():
             counts = self.counts(trials[0])
+            printed = info.printed.get((task, label))
             left = [self.train_flops(trial) for trial in trials if trial.id not in finished]
             known = [flops for flops in left if flops is not None]
             flops = sum(known) if len(known) == len(left) else None
@@ -74,6 +82,9 @@ class Estimator:
                 done=len(trials) - len(left),
                 adapter_params=counts.adapter_params,
                 head_params=counts.head_params,
+                printed_params=printed.params if printed else None,
+                printed_as=printed.text if printed else "",
+                printed_agrees=_agrees(printed, counts),
                 train_flops=flops,
                 seconds=None if flops is None or self.seconds_per_flop is None else flops * self.seconds_per_flop,
             )
@@ -116,6 +127,12 @@ class Estimator:
             words = [len(f"{text.first} {text.second or ''}".split()) for text in texts]
             self._sizes[task.name] = (len(train), TOKENS_PER_WORD * statistics.fmean(words))
         return self._sizes[task.name]
+
+
+def _agrees(printed: Printed | None, counts: Counts) -> bool | None:
+    if printed is None or counts.adapter_params is None:
+        return None
+    return printed.agrees(counts.adapter_params, counts.head_params)
 
 
 def measured_pace(store: Store, settings: Settings) -> float | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from harness import data, loop, metrics
 from harness.api import GenerationTask, Task
 from harness.errors import TrialFailure
-from harness.generation import evaluate_generation
+from harness.generation import evaluate_generation, reference_answers
 from harness.records import SELECT, Predictions, Score
 from harness.trial import Recipe
 
@@ -88,7 +88,6 @@ def with_rows(
 def references(task: Task, frame: pd.DataFrame) -> list[Any]:
     """What predictions are compared with: label ids, floats, or the reference answers' final part."""
     if isinstance(task, GenerationTask):
-        rows = cast("list[dict[str, Any]]", frame.to_dict("records"))
-        return [task.extract(task.answer(row)) for row in rows]
+        return list(reference_answers(task, frame))
     kind = float if task.kind == "regression" else int
     return [kind(label) for label in frame["label"]]

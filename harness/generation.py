@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.api import GenerationTask
+from harness.errors import UserError
+from harness.records import UNPARSED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,11 +27,30 @@ class GenerationResult:
     outputs: list[str]
     """Generated texts, up to the first stop string or end token."""
     answers: list[str]
-    """The final answer that the task extracts from each."""
+    """The final answer that the task extracts from each; see `final_answer` for outputs without one."""
     correct: list[bool]
     """Whether it equals the reference's."""
     exact_match: float
     """Share of correct rows, 0 to 1."""
+
+
+def final_answer(task: GenerationTask, output: str) -> str:
+    """What the task extracts from a generated text, or `UNPARSED` and the text itself, which equals no reference."""
+    found = task.extract(output)
+    return UNPARSED + output.strip() if found is None else found
+
+
+def reference_answers(task: GenerationTask, frame: pd.DataFrame) -> list[str]:
+    """The final answer of each row's reference. A reference without one is a UserError."""
+    found = []
+    for row in frame.to_dict("records"):
+        answer = task.extract(task.answer(cast(Mapping[str, Any], row)))
+        if answer is None:
+            raise UserError(
+                f"task '{task.name}': the reference of row {row['id']} holds no final answer; correct or remove it."
+            )
+        found.append(answer)
+    return found
 
 
 def load_scorer() -> None:
@@ -68,11 +89,11 @@ def _configuration(task: GenerationTask, frame: pd.DataFrame) -> dict[str, Any]:
     records = [cast(Mapping[str, Any], row) for row in frame.to_dict("records")]
     rows = {
         "prompt": [task.encode(row).first for row in records],
-        "reference": [task.extract(task.answer(row)) for row in records],
+        "reference": reference_answers(task, frame),
     }
 
     def extract(responses: list[list[str]], documents: list[dict[str, Any]]) -> list[list[str]]:
-        return [[task.extract(text) for text in texts] for texts in responses]
+        return [[final_answer(task, text) for text in texts] for texts in responses]
 
     return {
         "task": task.name,

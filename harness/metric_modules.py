@@ -16,6 +16,8 @@ from datasets import Features, Value
 from scipy import stats
 from sklearn import metrics
 
+from harness.records import UNPARSED
+
 
 class _Module(evaluate.Metric):
     """What the metrics share: one prediction and one reference of type `value` per row, one number out."""
@@ -81,6 +83,17 @@ class ExactMatch(_Module):
         return float(metrics.accuracy_score(list(references), list(predictions)))
 
 
+class Parsed(_Module):
+    """Share of the rows in whose output a final answer was found; the others count as wrong."""
+
+    key = "parsed"
+    value = "string"
+    inputs = "predictions: final answers, or `UNPARSED` and the output; references: final answers."
+
+    def score(self, predictions: Sequence[str], references: Sequence[str]) -> float:
+        return sum(not prediction.startswith(UNPARSED) for prediction in predictions) / len(predictions)
+
+
 class Pearson(_Module):
     """Pearson's linear correlation of predictions and references.
 
@@ -122,6 +135,6 @@ def _correlation(function: Callable[..., Any], first: Sequence[float], second: S
 
 
 MODULES: dict[str, type[_Module]] = {
-    module.key: module for module in (Accuracy, F1, Matthews, Pearson, Spearman, ExactMatch)
+    module.key: module for module in (Accuracy, F1, Matthews, Pearson, Spearman, ExactMatch, Parsed)
 }
 """The module classes by the names of `harness.metrics.METRIC_NAMES`."""

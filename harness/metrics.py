@@ -11,7 +11,7 @@ from typing import Any
 from harness.api import Kind
 from harness.errors import unknown
 
-METRIC_NAMES = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match")
+METRIC_NAMES = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match", "parsed")
 """What `Task.metrics` may name. All lie in [-1, 1], and more is better."""
 
 
@@ -32,6 +32,6 @@ def compute(name: str, predictions: Sequence[Any], references: Sequence[Any]) ->
 def correct(kind: Kind, prediction: Any, label: Any) -> bool | None:
     """Whether one prediction is right; None for regression, where a number is more or less near, not right or wrong.
 
-    For generation both are final answers, as `GenerationTask.extract` gives them.
+    For generation both are final answers, as `GenerationTask.extract` gives them; an unparsed output equals none.
     """
     return None if kind == "regression" else bool(prediction == label)

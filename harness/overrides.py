@@ -12,10 +12,13 @@ from harness.errors import UserError, unknown
 from harness.fields import field_names
 from harness.trial import Recipe
 
+SUITE_KEYS = ("train_size",)
+"""Keys that change the suite as a whole, before its rows: `harness.reshaping`."""
+
 
 @dataclass(frozen=True)
 class Override:
-    """One `key=value`. The key is a method parameter, a recipe field, or either after `method.`."""
+    """One `key=value`. The key: one of SUITE_KEYS, or a method parameter or recipe field, alone or after `method.`."""
 
     key: str
     value: Any
@@ -54,15 +57,20 @@ def parse_overrides(texts: Sequence[str]) -> tuple[Override, ...]:
 
 
 def split_overrides(overrides: Sequence[Override], methods: Mapping[str, type[Method]]) -> dict[str, Changes]:
-    """Changes per label of `methods`; a key that fits no row at all is a UserError with the nearest one."""
+    """Changes per label of `methods`; a key that fits no row at all is a UserError with the nearest one.
+
+    Keys of the whole suite are left to it.
+    """
     changes = {label: Changes() for label in methods}
     for override in overrides:
+        if override.key in SUITE_KEYS:
+            continue
         scope, _, key = override.key.rpartition(".")
         labels = _labels(scope, methods)
         fitting = [label for label in labels if _place(changes[label], methods[label], key, override.value)]
         if not fitting:
             known = {name for label in labels for name in field_names(methods[label])}
-            raise unknown("key", key, known | set(field_names(Recipe)), f"--set {override}")
+            raise unknown("key", key, known | set(field_names(Recipe)) | set(SUITE_KEYS), f"--set {override}")
     return changes
 
 

@@ -15,7 +15,7 @@ from harness.executors import Executor
 from harness.plugins import Plugins, discover, make_method
 from harness.records import Member
 from harness.settings import Settings
-from harness.trial import Trial
+from harness.trial import Backbone, Trial
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ DISK_BYTES = 200 * 2**20
 class ModelCheck:
     """A method on a backbone: does it find maps that it can adapt, and do the rows fit into the positions?"""
 
-    backbone: str
+    backbone: Backbone
     kind: str
     labels: int
     method: str
@@ -82,7 +82,7 @@ def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck
             continue
         checks[
             ModelCheck(
-                backbone=trial.backbone.name,
+                backbone=trial.backbone,
                 kind=task.kind,
                 labels=len(task.labels) or 1,
                 method=trial.method,
@@ -96,20 +96,21 @@ def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck
 
 def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
     """Raise UserError for the first check that fails, or for a device that this machine lacks. Imports torch."""
-    from harness.backbones import meta_model
+    from harness.backbones import check_weights, meta_model
     from harness.devices import pick_device
 
     pick_device(settings.device)
     plugins = discover(settings.plugin_files)
-    models: dict[tuple[str, str], nn.Module] = {}
+    models: dict[tuple[Backbone, str], nn.Module] = {}
     for check in checks:
         key = (check.backbone, check.kind)
         if key not in models:
-            models[key] = meta_model(check.backbone, check.kind, check.labels, settings)[0]
+            check_weights(check.backbone, settings)
+            models[key] = meta_model(check.backbone.name, check.kind, check.labels, settings)[0]
         try:
             _check_model(models[key], make_method(plugins.methods[check.method], json.loads(check.parameters)), check)
         except UserError as error:
-            raise UserError(f"method '{check.label}' on backbone '{check.backbone}': {error}") from None
+            raise UserError(f"method '{check.label}' on backbone '{check.backbone.name}': {error}") from None
 
 
 def _check_model(model: nn.Module, method: Method, check: ModelCheck) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from harness.printed import Printed
 from harness.trial import Trial
+
+UNPARSED = "unparsed: "
+"""Begins the prediction of a generation task in whose output no final answer was found; the output follows."""
 
 Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
 
@@ -101,11 +106,16 @@ class SuiteInfo:
     rank_by: str
     """"last", "selected" (best epoch on `select`; the default) or "optimistic" (best epoch on test)."""
     members: tuple[Member, ...]
+    printed: Mapping[tuple[str, str], Printed] = field(default_factory=dict)
+    """Counts that a paper prints, by task and label, for the plan; the database does not keep them."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Per-example predictions of one split after one epoch, in row order."""
+    """Per-example predictions of one split after one epoch, in row order.
+
+    Class ids, numbers, or final answers; for an output without a final answer, `UNPARSED` and the output.
+    """
 
     split: str
     epoch: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from harness.errors import UserError, unknown
 from harness.fields import make_recipe
 from harness.overrides import Override, split_overrides
 from harness.plugins import Plugins, make_method
+from harness.printed import Printed
 from harness.records import Member, SuiteInfo
+from harness.reshaping import with_backbones, with_train_size
 from harness.settings import Settings
 from harness.trial import Backbone, Start, Trial
 
@@ -34,6 +36,8 @@ class TaskEntry:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     train_size: int = 0
     """Rows that a grid's train size 0 stands for; 0 means all that the task has."""
+    replaced: bool = False
+    """Whether `backbone` is not the suite's own but one that the user put in its place."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class MethodEntry:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     task_recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    printed: Printed | None = None
+    """The parameter count that a paper prints for this row on the suite's own backbone."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,10 @@ class Suite:
 
 @dataclass(frozen=True)
 class Filters:
-    """The part of a suite to plan; an empty tuple leaves its axis whole. Methods go by label or by name."""
+    """The part of a suite to plan; an empty tuple leaves its axis whole. Methods go by label or by name.
+
+    A backbone that is none of the suite's own takes the place of those: see `harness.reshaping`.
+    """
 
     methods: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
@@ -98,11 +107,13 @@ class Selection:
     filters: Filters = field(default_factory=Filters)
     overrides: tuple[Override, ...] = ()
 
-    def suite_name(self, name: str) -> str:
-        """The name to record under: `NAME[key=value,...]` with overrides, so that tables are never mixed."""
-        if not self.overrides:
-            return name
-        return f"{name}[{','.join(sorted(str(override) for override in self.overrides))}]"
+    def suite_name(self, name: str, backbones: Sequence[str] = ()) -> str:
+        """The name to record under: `NAME[key=value,...]` with overrides, so that tables are never mixed.
+
+        backbones: all that were named, where one of them takes another's place.
+        """
+        changes = [*(f"backbone={backbone}" for backbone in backbones), *map(str, self.overrides)]
+        return f"{name}[{','.join(sorted(changes))}]" if changes else name
 
 
 def suite_names() -> list[str]:
@@ -113,12 +124,25 @@ def suite_names() -> list[str]:
 def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> SuiteInfo:
     """The trials of the selected part of `suite`, in the order of its file; nothing at all is a UserError."""
     suite = with_guests(suite, selection.filters.methods, plugins)
+    suite = with_train_size(suite, selection.overrides)
     check_filters(suite, selection.filters)
+    suite, backbones = with_backbones(suite, selection.filters.backbones, settings, plugins)
     planner = _Planner(suite, selection, settings, plugins)
     members = tuple(member for grid in suite.grids for member in planner.members(grid))
     if not members:
         raise UserError(f"no trial of suite '{suite.name}' fits all the filters at once; drop one of them.")
-    return SuiteInfo(selection.suite_name(suite.name), suite.title, suite.description, suite.rank_by, members)
+    name = selection.suite_name(suite.name, backbones)
+    return SuiteInfo(name, suite.title, suite.description, suite.rank_by, members, _printed(suite))
+
+
+def _printed(suite: Suite) -> dict[tuple[str, str], Printed]:
+    """Printed counts by task and label; a count was printed for the suite's own backbone and holds for no other."""
+    return {
+        (task.name, method.label): method.printed
+        for task in suite.tasks
+        for method in suite.methods
+        if method.printed is not None and not task.replaced
+    }
 
 
 def with_guests(suite: Suite, names: Collection[str], plugins: Plugins) -> Suite:
@@ -142,10 +166,9 @@ def check_filters(suite: Suite, filters: Filters) -> None:
     methods = {name for entry in suite.methods for name in (entry.name, entry.label)}
     _require(filters.methods, methods, "method", where)
     _require(filters.tasks, {entry.name for entry in suite.tasks}, "task", where)
-    _require(filters.backbones, {entry.backbone for entry in suite.tasks}, "backbone", where)
     _require_number(filters.seeds, {seed for grid in suite.grids for seed in grid.seeds}, "seed", where)
     sizes = {size for grid in suite.grids for task in suite.tasks for size in _sizes(grid, task)}
-    _require_number(filters.train_sizes, sizes, "train size", where)
+    _require_number(filters.train_sizes, sizes, "train size", where, " To change them all, --set train_size=N.")
 
 
 def _sizes(grid: Grid, task: TaskEntry) -> list[int]:
@@ -159,10 +182,10 @@ def _require(wanted: Collection[str], known: Collection[str], kind: str, where: 
             raise unknown(kind, name, known, where)
 
 
-def _require_number(wanted: Collection[int], known: Collection[int], kind: str, where: str) -> None:
+def _require_number(wanted: Collection[int], known: Collection[int], kind: str, where: str, advice: str = "") -> None:
     for number in wanted:
         if number not in known:
-            raise UserError(f"{where} has no {kind} {number}; it has: {', '.join(map(str, sorted(known)))}.")
+            raise UserError(f"{where} has no {kind} {number}; it has: {', '.join(map(str, sorted(known)))}.{advice}")
 
 
 class _Planner:
@@ -228,10 +251,7 @@ class _Planner:
         return self._backbones[key]
 
     def _wants_task(self, entry: TaskEntry) -> bool:
-        filters = self._filters
-        return entry.name in (filters.tasks or (entry.name,)) and entry.backbone in (
-            filters.backbones or (entry.backbone,)
-        )
+        return entry.name in (self._filters.tasks or (entry.name,))
 
     def _wants_method(self, entry: MethodEntry) -> bool:
         wanted = self._filters.methods

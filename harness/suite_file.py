@@ -6,7 +6,7 @@
     [recipe]                        fields of harness.trial.Recipe
     [[task]]                        name, backbone, revision, recipe; train_size: what a grid's 0 stands for
     [[method]]                      name, label (the row; the name by default), parameters, recipe,
-                                    task_recipes = { <task> = { ... } }
+                                    task_recipes = { <task> = { ... } }; printed_params, printed_as: a paper's count
     [[grid]]                        name, tasks, methods (labels), seeds, train_sizes, recipe,
                                     start = { kind = "warmup", epochs = 3, learning_rate = 5e-4 }
 
@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from harness.errors import UserError, unknown
 from harness.fields import checked, describe, fits, make_start
 from harness.plugins import Plugins, make_method
+from harness.printed import make_printed
 from harness.suite import MAIN, SUITES, Grid, MethodEntry, Suite, TaskEntry, suite_names
 from harness.trial import Recipe, Start
 
@@ -122,6 +123,7 @@ def _method(table: _Table, plugins: Plugins, task_names: Sequence[str]) -> Metho
         parameters,
         table.recipe("recipe"),
         {task: checked(Recipe, values, f"{table.where}, task_recipes.{task}") for task, values in task_recipes.items()},
+        make_printed(table.number("printed_params", 0), table.take("printed_as", str, ""), table.where),
     )
     table.close()
     return entry

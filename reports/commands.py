@@ -9,12 +9,17 @@ from reports.rows import Row
 
 
 def suite_options(name: str) -> list[str]:
-    """Options that name a suite: `starter[epochs=1,r=4]` was planned with `--set epochs=1 --set r=4`."""
+    """Options that name a suite: `starter[backbone=B,r=4]` was planned with `--backbone B --set r=4`."""
     plain, bracket, overrides = name.partition("[")
     if not bracket or not name.endswith("]"):
         return ["--suite", name]
-    settings = re.split(r",(?=[\w.]+=)", overrides[:-1])  # a value may hold commas itself: targets=q,v
-    return ["--suite", plain, *(part for setting in settings for part in ("--set", setting))]
+    changes = re.split(r",(?=[^,=]+=)", overrides[:-1])  # a value may hold commas itself: targets=q,v
+    return ["--suite", plain, *(part for change in changes for part in _option(change))]
+
+
+def _option(change: str) -> tuple[str, str]:
+    key, _, value = change.partition("=")
+    return ("--backbone", value) if key == "backbone" else ("--set", change)
 
 
 def run_suite(name: str) -> str:

@@ -36,10 +36,10 @@ class Arithmetic(GenerationTask):
     def answer(self, row: Mapping[str, Any]) -> str:
         return f" {row['label']}"
 
-    def extract(self, text: str) -> str:
-        """The first number in the text, or the text itself if there is none."""
+    def extract(self, text: str) -> str | None:
+        """The first number in the text."""
         found = re.search(r"\d+", text)
-        return found.group() if found else text.strip()
+        return found.group() if found else None
 
 
 def _frame(split: Split, rows: int) -> pd.DataFrame:

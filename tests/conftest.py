@@ -25,6 +25,15 @@ def data_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def published_root() -> Path:
+    """The papers' tables as CSV files: HARNESS_PUBLISHED, else the folder beside a checkout."""
+    folder = Path(os.environ.get("HARNESS_PUBLISHED") or REPOSITORY.parent / "shared" / "published")
+    if not (folder / "all_results.csv").is_file():
+        pytest.skip("no transcribed tables of the papers: set HARNESS_PUBLISHED")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def models_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models root that holds sentence-transformers/all-MiniLM-L6-v2: HARNESS_MODELS, else the registry package."""
     if named := os.environ.get("HARNESS_MODELS"):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from harness.backbones import config_names
 from harness.counts import Counts, Shape, count, natural_kind
 from harness.errors import UserError
 from harness.plugins import discover, make_method
 from harness.settings import Settings
+from harness.shipped import config_names
 
 ENCODER = "q,v,o,down"  # 96 maps in roberta-large
 DECODER = "q,k,v,o,up,down,gate"  # 224 maps in mistral-7b, 196 in gemma-7b

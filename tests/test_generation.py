@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,8 +13,9 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness import batching
+from harness import batching, evaluation, metrics
 from harness.api import DataRoot, GenerationTask, Text
+from harness.errors import UserError
 from harness.generation import evaluate_generation, load_scorer
 
 load_scorer()
@@ -137,6 +139,38 @@ class Strict(Echo):
 
     def answer(self, row: Mapping[str, Any]) -> str:
         return "#9"
+
+
+class Wordy(Echo):
+    """An answer counts only after "#"."""
+
+    name = "wordy"
+
+    def extract(self, text: str) -> str | None:
+        found = re.search(r"#(\d+)", text)
+        return found[1] if found else None
+
+
+def test_an_output_without_an_answer_is_wrong_and_kept_even_if_it_spells_the_reference(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval's score, the harness's own reading of the same outputs, and a count by hand are one number."""
+    outputs = ["#0", "#0", "2", "#3 or", "", "so #5", "#6", "#7", "no", "#9", "#0", "#7"]
+    monkeypatch.setattr(AdaptedModel, "generate_until", lambda self, requests, **_: outputs[: len(requests)])
+    result = evaluate_generation(decoder(), tokenizer, Wordy(), rows(), batch_size=4)
+    references = evaluation.references(Wordy(), rows())
+    assert references == [digit[-1] for digit in rows()["digit"]]
+    unread = {2: "unparsed: 2", 4: "unparsed: ", 8: "unparsed: no"}
+    assert result.answers == [unread.get(n, "".join(re.findall(r"\d", text))) for n, text in enumerate(outputs)]
+    assert result.correct == [answer == label for answer, label in zip(result.answers, references, strict=True)]
+    assert result.exact_match == metrics.compute("exact_match", result.answers, references) == 7 / 12
+    assert metrics.compute("parsed", result.answers, references) == 9 / 12
+
+
+def test_a_reference_without_an_answer_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    frame = rows().assign(digit="?")
+    with pytest.raises(UserError, match="task 'wordy': the reference of row 0 holds no final answer"):
+        evaluate_generation(decoder(), tokenizer, Wordy(), frame, batch_size=4)
 
 
 def test_outputs_are_those_of_plain_greedy_decoding(tokenizer: PreTrainedTokenizerFast) -> None:

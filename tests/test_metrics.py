@@ -38,6 +38,8 @@ Pairs = list[tuple[Any, Any]]
         ("pearson", [1.0, 2.0, 3.0], [1.0, 2.0, 4.0], 9 / math.sqrt(84)),
         ("spearman", [1.0, 2.0, 3.0, 4.0], [1.0, 10.0, 5.0, 100.0], 0.8),
         ("exact_match", ["12", "7", " 7"], ["12", "8", "7"], 1 / 3),
+        ("exact_match", ["12", "unparsed: 8", "unparsed: "], ["12", "8", "7"], 1 / 3),
+        ("parsed", ["12", "unparsed: 8", "unparsed: "], ["12", "8", "7"], 1 / 3),
     ],
 )
 def test_values_by_hand(name: str, predictions: list[Any], references: list[Any], expected: float) -> None:
@@ -126,7 +128,7 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in METRIC_NAMES:
-        same = ["1", "2"] if name == "exact_match" else [0, 1]
+        same = ["1", "2"] if name in ("exact_match", "parsed") else [0, 1]
         assert compute(name, same, same) == pytest.approx(1.0)
     assert list(tmp_path.rglob("*")) == []
 
@@ -138,6 +140,7 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("classification", 0, 1, False),
         ("generation", "12", "12", True),
         ("generation", "12.0", "12", False),
+        ("generation", "unparsed: 12", "12", False),
         ("regression", 2.0, 2.0, None),
     ],
 )

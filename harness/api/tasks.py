@@ -86,7 +86,10 @@ class Task(ABC):
 
 
 class GenerationTask(Task):
-    """A task answered in text by a decoder: trained on prompt + answer, scored through lm-eval."""
+    """A task answered in text by a decoder: trained on prompt + answer, scored through lm-eval.
+
+    The label of a row is its final answer: what `extract` finds in `answer(row)`.
+    """
 
     kind: ClassVar[Kind] = "generation"
     stop: ClassVar[tuple[str, ...]] = ("\n",)
@@ -96,6 +99,10 @@ class GenerationTask(Task):
     def answer(self, row: Mapping[str, Any]) -> str:
         """The text to be generated after `encode(row).first`."""
 
-    def extract(self, text: str) -> str:
-        """The final answer inside a generated or reference text; compared for exact match."""
-        return text.strip()
+    def extract(self, text: str) -> str | None:
+        """The final answer inside a generated or reference text; None if there is none.
+
+        Answers count as the same if they come out as the same text, so that a task for which several spellings mean
+        the same returns one of them for all. None counts as wrong and as unparsed (metric "parsed").
+        """
+        return text.strip() or None

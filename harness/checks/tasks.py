@@ -144,14 +144,16 @@ def averages_to_its_score(specimen: Specimen) -> None:
 
 
 def answers_survive_extraction(specimen: Specimen) -> None:
-    """`extract` finds the reference again in the answer that training shows."""
+    """`extract` finds the label in the answer that training shows, and none in an empty output."""
     task = specimen.task
     if not isinstance(task, GenerationTask):
         raise NotApplicable("it is not answered in text")
     for row in _records(specimen.rows["train"].head(200)):
         answer = task.answer(row)
-        if not task.extract(answer) or task.extract(task.extract(answer)) != task.extract(answer):
-            raise Broken("a final answer in every answer", f"{answer!r} of row {row['id']}", "answer and extract")
+        if task.extract(answer) != str(row["label"]):
+            raise Broken("the label in every answer", f"{answer!r} of row {row['id']}", "answer and extract")
+    if task.extract("") is not None:
+        raise Broken("None for an empty output", repr(task.extract("")), "extract")
 
 
 CHECKS: tuple[Check, ...] = (

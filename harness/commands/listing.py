@@ -91,12 +91,14 @@ def _suites(places: Places) -> list[dict[str, Any]]:
 
 
 def _backbones(places: Places) -> list[dict[str, Any]]:
-    from harness.backbones import bundled_names, config_names
+    from harness.backbones import bundled_names
+    from harness.shipped import config_names, find_shipped
 
     root = places.settings().models_root
     found = [(name, "ships with weights") for name in bundled_names()]
     found += [(name, f"below {root}") for name in (_below(root) if root else [])]
-    found += [(name, "dimensions only, for params") for name in config_names()]
+    shipped = [item for name in config_names() if (item := find_shipped(name))]
+    found += [(item.name, f"ships its dimensions; weights: {item.hub_id}") for item in shipped]
     return [{"name": name, "where": where} for name, where in found]
 
 

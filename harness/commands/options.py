@@ -77,12 +77,19 @@ class Choice:
     train_size: Annotated[
         list[int], typer.Option(metavar="N", help="Only this train size (0: all rows); repeatable.")
     ] = field(default_factory=list)
-    backbone: Annotated[list[str], typer.Option(metavar="NAME", help="Only this backbone; repeatable.")] = field(
-        default_factory=list
-    )
+    backbone: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Only this backbone of the suite, or another in their place (one encoder, one decoder); repeatable.",
+        ),
+    ] = field(default_factory=list)
     set: Annotated[
         list[str],
-        typer.Option(metavar="KEY=VALUE", help="Change a method parameter or recipe field; METHOD.KEY for one method."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Change a method parameter, a recipe field or train_size; METHOD.KEY for one method.",
+        ),
     ] = field(default_factory=list)
 
     def suite_name(self) -> str:

@@ -78,7 +78,7 @@ def plan(choice: Choice, places: Places, db: Database = DATABASE, json: AsJson =
     info, plugins = make_plan(request)
     finished = finished_trials(db, info.members)
     estimator = Estimator(plugins, request.settings, _pace(request))
-    rows = list(estimator.rows(info.members, finished))
+    rows = list(estimator.rows(info, finished))
     if json:
         print_json(plan_as_dict(info.name, rows))
     else:
@@ -123,6 +123,8 @@ def _print_plan(name: str, rows: list[PlanRow]) -> None:
     from harness.estimates import totals
 
     header = ["grid", "task", "method", "backbone", "trials", "done", "adapter", "head", "est. FLOPs", "est. time"]
+    papers = any(row.printed_as for row in rows)
+    header += ["paper prints"] if papers else []
     body: list[list[str | int | None]] = [
         [
             row.grid,
@@ -135,6 +137,7 @@ def _print_plan(name: str, rows: list[PlanRow]) -> None:
             row.head_params,
             _flops(row.train_flops),
             _time(row.seconds),
+            *([_printed(row)] if papers else []),
         ]
         for row in rows
     ]
@@ -151,6 +154,11 @@ def _print_plan(name: str, rows: list[PlanRow]) -> None:
         typer.echo("FLOPs unknown: the data are not at hand; name a mirror with --data-root.")
     elif total["seconds"] is None:
         typer.echo("time unknown: no run in the database was measured on this stack.")
+
+
+def _printed(row: PlanRow) -> str | None:
+    verdict = {True: "agrees", False: "differs", None: "needs weights"}[row.printed_agrees]
+    return f"{row.printed_as} ({verdict})" if row.printed_as else None
 
 
 def _flops(value: float | None) -> str:

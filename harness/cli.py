@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import analysing, backbone, checking, exporting, listing, reporting, running, starting
+from harness.commands import analysing, backbone, checking, claiming, exporting, listing, reporting, running, starting
 from harness.errors import UserError
 
 
@@ -37,6 +37,7 @@ app.command()(running.plan)
 app.command()(running.run)
 app.command()(reporting.results)
 app.command()(reporting.show)
+app.command()(claiming.claims)
 app.command()(listing.params)
 app.command()(checking.check)
 app.command()(starting.new)

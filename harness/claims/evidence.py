@@ -1,0 +1,87 @@
+"""What the database holds for claims: one number for each suite, row, task, train size, seed, protocol and metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.records import SELECT
+from harness.scoring import PROTOCOLS, Frame, results, scores
+from harness.store import Store
+
+INITIALISATION_SHARE = "initialisation_share"
+"""Beside the tasks' metrics: seconds of initialising the adapter over seconds of one epoch of training."""
+KEY = ["suite", "grid", "label", "task", "train_size", "seed"]
+COLUMNS = [*KEY, "protocol", "metric", "first", "value"]
+
+
+def load(store: Store) -> Frame:
+    """The columns COLUMNS, for every ok run of every suite; `first` marks the task's first metric.
+
+    A score is the mean over the task's test splits, times 100.
+    """
+    runs = results(store)
+    runs = runs[runs["status"] == "ok"]
+    found = scores(store)
+    found = found[found["split"] != SELECT]
+    means = found.groupby(["run_id", "protocol", "metric"], as_index=False)["value"].mean()
+    scored = runs[[*KEY, "run_id", "metric"]].rename(columns={"metric": "first_metric"}).merge(means, on="run_id")
+    scored = scored.assign(first=scored["metric"] == scored["first_metric"], value=100 * scored["value"])
+    return pd.concat([scored[COLUMNS], _initialisation(runs)], ignore_index=True)
+
+
+def _initialisation(runs: Frame) -> Frame:
+    """INITIALISATION_SHARE of every run that was timed, the same under each protocol, in per cent."""
+    timed = runs[runs["init_seconds"].notna() & (runs["train_seconds"] > 0)]
+    epochs = [json.loads(recipe)["epochs"] for recipe in timed["recipe"]]
+    share = 100 * timed["init_seconds"] * epochs / timed["train_seconds"]
+    known = timed[KEY].assign(metric=INITIALISATION_SHARE, first=False, value=share)
+    return pd.concat([known.assign(protocol=protocol) for protocol in PROTOCOLS])[COLUMNS]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The numbers that one claim may use: one suite, grid, protocol and metric; label, task, train_size, seed, value.
+
+    A seed counts where every task that has runs of all the rows has one of it.
+    """
+
+    frame: Frame
+    tasks: tuple[str, ...]
+    """Tasks that the rows have runs of under a common seed and size."""
+
+    def scores(self, label: str, train_size: int = 0) -> tuple[float, ...]:
+        """The row's mean over the tasks, one for each seed in order; train size 0 is the only one there is."""
+        return tuple(self._by_seed(label, train_size).dropna())
+
+    def differences(self, first: str, second: str, train_size: int = 0) -> tuple[float, ...]:
+        """The first row minus the second, under each seed that both have."""
+        return tuple((self._by_seed(first, train_size) - self._by_seed(second, train_size)).dropna())
+
+    def _by_seed(self, label: str, train_size: int) -> pd.Series[float]:
+        rows = self.frame[(self.frame["label"] == label) & self.frame["task"].isin(self.tasks)]
+        if train_size:
+            rows = rows[rows["train_size"] == train_size]
+        wide = rows.pivot_table(index="seed", columns="task", values="value")
+        return wide.reindex(columns=list(self.tasks)).mean(axis=1, skipna=False)
+
+
+def points_of(frame: Frame, labels: Sequence[str], tasks: Sequence[str], sizes: Sequence[int]) -> Points:
+    """The points of a suite's rows, with those of `tasks` that every label has under one seed at every size.
+
+    `frame` has label, task, train_size, seed, value; size 0 stands for the only one.
+    """
+    common = []
+    for task in tasks:
+        rows = frame[frame["task"] == task]
+        seeds = [
+            set(rows[(rows["label"] == label) & ((rows["train_size"] == size) | (size == 0))]["seed"])
+            for label in labels
+            for size in sizes
+        ]
+        if set.intersection(*seeds):
+            common.append(task)
+    return Points(frame, tuple(common))

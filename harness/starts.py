@@ -21,11 +21,12 @@ from harness.trial import Recipe, Start, Trial
 
 
 def start_recipe(trial: Trial) -> Recipe:
-    """The recipe of the training that makes the start: where the whole model learns, the head learns at its rate."""
-    start = trial.start
-    recipe = dataclasses.replace(trial.recipe, epochs=start.epochs, learning_rate=start.learning_rate)
-    adapter = start.kind == "transfer" and start.what == "adapter"
-    return recipe if adapter else dataclasses.replace(recipe, head_learning_rate=start.learning_rate)
+    """The recipe of the training that makes the start: one learning rate for all that learns, the head too.
+
+    The rates of the trial's own training are not in it, so that tasks and methods with other rates share the start.
+    """
+    rate = trial.start.learning_rate
+    return dataclasses.replace(trial.recipe, epochs=trial.start.epochs, learning_rate=rate, head_learning_rate=rate)
 
 
 def source_trial(trial: Trial) -> Trial:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from harness.backbones import config_names
 from harness.claims.findings import Finding
 from harness.claims.printed import PrintedNumber
 from harness.errors import unknown
 from harness.plugins import Plugins, discover, make_method
 from harness.settings import Settings
+from harness.shipped import config_names
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,7 @@ def compare(test: Comparison, evidence: Frame) -> Finding:
     tried = [exact, *(_attempt(test, usable[usable["suite"] == name], name[len(prefix) : -1]) for name in variants)]
     found = [attempt for attempt in tried if attempt is not None]
     if not found:
-        methods = " ".join(f"--method {label}" for label in dict.fromkeys(test.rows))
-        return Finding("not run", f"no seed has them all: `python -m harness run --suite {needs.suite} {methods}`")
+        return Finding("not run", f"no seed has all of its rows: `python -m harness run {_options(test)}`")
     whys = [f"{attempt.judgement.state} {attempt.where}: {in_words(attempt)}" for attempt in found]
     return Finding("partly", "; ".join(whys))
 
@@ -77,6 +76,13 @@ def _attempt(test: Comparison, rows: Frame, setting: str) -> _Attempt | None:
     if not contrasts or not all(contrast.values for contrast in contrasts):
         return None
     return _Attempt(judge(contrasts), points, setting, len(test.needs.tasks))
+
+
+def _options(test: Comparison) -> str:
+    """What to give `run`: the suite, and its part if that is short to say."""
+    methods = [f"--method {label}" for label in dict.fromkeys(test.rows)] if len(test.rows) <= 3 else []
+    tasks = [f"--task {test.needs.tasks[0]}"] if len(test.needs.tasks) == 1 else []
+    return " ".join([f"--suite {test.needs.suite}", *methods, *tasks])
 
 
 def in_words(attempt: _Attempt) -> str:

@@ -103,6 +103,6 @@ def _open(contrasts: Sequence[Contrast]) -> Contrast:
 
 
 def _t(quantile: float, freedom: int) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, a hundred times faster
 
-    return float(t.ppf(quantile, freedom))
+    return float(stdtrit(freedom, quantile))

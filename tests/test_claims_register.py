@@ -268,7 +268,7 @@ def test_a_claim_is_judged_on_stored_runs(tmp_path: Path) -> None:
     (claim,) = read(tmp_path, comparison(needs=needs(tasks='["entailment"]')))
     test = dataclasses.replace(claim.test, needs=dataclasses.replace(claim.test.needs, tasks=("mrpc",)))  # type: ignore[call-arg, union-attr]
     records = [
-        make_record(method=method, seed=seed, scores=make_scores([0.5], [score + seed / 50 + shift]))
+        make_record(method=method, seed=seed, scores=make_scores([0.5], [score + seed * shift / 100 + shift]))
         for method, shift in (("lora", 0.05), ("ft", 0.0))
         for seed, score in enumerate((0.70, 0.71, 0.715))
     ]
@@ -276,7 +276,7 @@ def test_a_claim_is_judged_on_stored_runs(tmp_path: Path) -> None:
         fill(store, records, name="starter")
         (finding,) = evaluate([dataclasses.replace(claim, test=test)], load(store))
     assert finding.verdict == "reproduced"
-    assert "lora - ft = +5.00" in finding.why
+    assert "lora - ft = +5.05" in finding.why
 
 
 def test_the_command_prints_a_verdict_and_a_reason_for_each_claim(database: Path, register: list[Claim]) -> None:

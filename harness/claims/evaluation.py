@@ -95,8 +95,8 @@ def in_words(attempt: _Attempt) -> str:
     text = f"{contrast.about} = {mean:+.2f}{spread} over {seeds} seed{'s' * (seeds > 1)}{among}; {_range(contrast)}"
     if judgement.state != "inconclusive":
         return text
-    if seeds == 1:
-        return f"{text}; one seed shows no spread: at least 1 more"
+    if judgement.further_seeds is None and not contrast.has_spread:
+        return f"{text}; without a spread over seeds nothing is decided: at least 1 more seed"
     more = f"about {judgement.further_seeds}" if judgement.further_seeds is not None else f"more than {CAP}"
     return f"{text}; {more} further seed{'s' * (judgement.further_seeds != 1)} would decide it"
 

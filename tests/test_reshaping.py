@@ -146,6 +146,22 @@ def test_one_train_size_replaces_all(tmp_path: Path, plugins: Plugins, settings:
             planned(tmp_path, plugins, settings, sets=(f"train_size={wrong}",))
 
 
+def test_a_train_size_that_the_suite_lacks_says_how_to_get_it(
+    tmp_path: Path, plugins: Plugins, settings: Settings
+) -> None:
+    file = tmp_path / "mixed.toml"
+    file.write_text(SUITE)
+    suite, wanted = read_suite(file, plugins), Filters(train_sizes=(20,))
+    with pytest.raises(
+        UserError, match=r"has no train size 20; it has: 0, 50, 100\. To change them all, --set train_size=N"
+    ):
+        plan(suite, Selection(wanted), settings, plugins)
+    info = plan(suite, Selection(wanted, parse_overrides(["train_size=20"])), settings, plugins)
+    assert {item.trial.train_size for item in info.members} == {20}
+    with pytest.raises(UserError, match=r"has no seed 7; it has: 0\.$"):
+        plan(suite, Selection(Filters(seeds=(7,))), settings, plugins)
+
+
 @pytest.mark.parametrize("name", config_names())
 def test_a_shipped_backbone_is_its_commit_and_needs_no_network(name: str, settings: Settings) -> None:
     shipped = find_shipped(name)

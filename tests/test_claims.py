@@ -151,6 +151,11 @@ def test_a_count_is_the_formulas_on_the_shipped_dimensions(text: str, verdict: s
     assert f"{12 * 2 * 2 * (768 + 768):,}" in finding.why
 
 
+def test_a_count_that_depends_on_the_weights_is_refused() -> None:
+    with pytest.raises(UserError, match="depends on the weights' values"):
+        Count(one("601"), "roberta-base", "qr_lora").finding()
+
+
 # --------------------------------------------------------------------------------------- seeds
 
 DIFFERENCES = st.lists(st.floats(-5, 5).map(lambda number: round(number, 3)), min_size=2, max_size=8, unique=True)

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +170,14 @@ def test_counts_that_no_formula_gives(register: list[Claim]) -> None:
 
 def test_the_page_is_what_the_register_makes() -> None:
     assert (ROOT / "docs" / "claims.md").read_text(encoding="utf-8") == page.render()
+
+
+def test_reading_the_register_imports_no_torch() -> None:
+    code = (
+        "import sys; from harness.claims.register import load_claims; from harness.plugins import discover; "
+        "import harness.claims.evaluation; load_claims(discover()); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 # ----------------------------------------------------------------------------------- bad registers

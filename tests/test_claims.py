@@ -151,6 +151,11 @@ def test_a_count_is_the_formulas_on_the_shipped_dimensions(text: str, verdict: s
     assert f"{12 * 2 * 2 * (768 + 768):,}" in finding.why
 
 
+def test_a_count_that_depends_on_the_weights_is_refused() -> None:
+    with pytest.raises(UserError, match="depends on the weights' values"):
+        Count(one("601"), "roberta-base", "qr_lora").finding()
+
+
 # --------------------------------------------------------------------------------------- seeds
 
 DIFFERENCES = st.lists(st.floats(-5, 5).map(lambda number: round(number, 3)), min_size=2, max_size=8, unique=True)
@@ -172,10 +177,17 @@ def test_one_seed_decides_nothing() -> None:
     assert (judgement.state, judgement.further_seeds) == ("inconclusive", None)
 
 
-def test_seeds_that_agree_exactly_decide() -> None:
-    assert judge([Contrast("a - b", (0.5, 0.5), low=0.0)]).state == "reproduced"
-    assert judge([Contrast("a - b", (0.0, 0.0), low=0.0)]).state == "reproduced"
-    assert judge([Contrast("a - b", (-0.5, -0.5), low=0.0)]).state == "contradicted"
+@pytest.mark.parametrize("difference", [-0.5, 0.0, 0.5])
+def test_seeds_without_any_spread_decide_nothing(difference: float) -> None:
+    judgement = judge([Contrast("a - b", (difference,) * 3, low=0.0)])
+    assert (judgement.state, judgement.further_seeds) == ("inconclusive", None)
+
+
+def test_one_contrast_without_spread_keeps_the_whole_claim_open() -> None:
+    clear, flat = Contrast("a - b", (5.0, 5.1), low=0.0), Contrast("a - c", (9.0, 9.0), low=0.0)
+    judgement = judge([clear, flat])
+    assert (judgement.state, judgement.about, judgement.further_seeds) == ("inconclusive", flat, None)
+    assert judge([flat, Contrast("a - d", (-5.0, -5.1, -5.05), low=0.0)]).state == "contradicted"
 
 
 def repeated(mean: float, deviation: float, seeds: int) -> np.ndarray:
@@ -292,7 +304,7 @@ def test_an_open_claim_says_how_many_seeds_it_lacks() -> None:
     assert f"about {finding.further_seeds} further seeds would decide it" in finding.why
     lone = compare(AtLeast(NEEDS, "a", "b"), evidence({"a": [71.0], "b": [70.0]}))
     assert lone == Finding("inconclusive", lone.why)
-    assert "one seed shows no spread" in lone.why
+    assert "without a spread over seeds nothing is decided" in lone.why
     far = compare(AtLeast(NEEDS, "a", "b"), evidence({"a": [65.0, 75.01], "b": [70.0, 70.0]}))
     assert f"more than {CAP} further seeds" in far.why
 

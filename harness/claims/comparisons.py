@@ -69,7 +69,7 @@ class AtLeast(Comparison):
 
     def contrasts(self, points: Points) -> list[Contrast]:
         values = points.differences(self.row, self.than, self.needs.train_size)
-        return [Contrast(f"{self.row} - {self.than}", values, low=-self.tolerance)]
+        return [Contrast(f"{self.row} - {self.than}", values, low=0.0 - self.tolerance)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ class BestOf(Comparison):
     def contrasts(self, points: Points) -> list[Contrast]:
         return [
             Contrast(
-                f"{self.row} - {other}", points.differences(self.row, other, self.needs.train_size), low=-self.tolerance
+                f"{self.row} - {other}",
+                points.differences(self.row, other, self.needs.train_size),
+                low=0.0 - self.tolerance,
             )
             for other in self.others
         ]

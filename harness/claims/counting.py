@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from harness.claims.findings import Finding
 from harness.claims.printed import PrintedNumber
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 from harness.plugins import Plugins, discover, make_method
 from harness.settings import Settings
 from harness.shipped import config_names
@@ -45,7 +45,10 @@ class Count:
 
 
 def counted(claim: Count) -> int:
-    """The exact count of a claim's configuration, from shapes alone. Imports torch."""
+    """The exact count of a claim's configuration, from shapes alone. Imports torch.
+
+    UserError for a count that depends on the values of weights.
+    """
     from harness.counts import Shape, count, natural_kind
 
     # Nobody's own folders: a local model of the same name may have other dimensions.
@@ -54,7 +57,7 @@ def counted(claim: Count) -> int:
     shape = Shape(claim.backbone, natural_kind(claim.backbone, settings))
     number = getattr(count(method, shape, settings), claim.counted)
     if number is None:
-        raise unknown("count", claim.method, (), advice="It depends on the weights' values; no formula gives it.")
+        raise UserError(f"the count of method '{claim.method}' depends on the weights' values; no formula gives it.")
     return int(number)
 
 

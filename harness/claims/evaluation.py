@@ -62,8 +62,7 @@ def compare(test: Comparison, evidence: Frame) -> Finding:
     tried = [exact, *(_attempt(test, usable[usable["suite"] == name], name[len(prefix) : -1]) for name in variants)]
     found = [attempt for attempt in tried if attempt is not None]
     if not found:
-        methods = " ".join(f"--method {label}" for label in dict.fromkeys(test.rows))
-        return Finding("not run", f"no seed has them all: `python -m harness run --suite {needs.suite} {methods}`")
+        return Finding("not run", f"no seed has all of its rows: `python -m harness run {_options(test)}`")
     whys = [f"{attempt.judgement.state} {attempt.where}: {in_words(attempt)}" for attempt in found]
     return Finding("partly", "; ".join(whys))
 
@@ -79,6 +78,13 @@ def _attempt(test: Comparison, rows: Frame, setting: str) -> _Attempt | None:
     return _Attempt(judge(contrasts), points, setting, len(test.needs.tasks))
 
 
+def _options(test: Comparison) -> str:
+    """What to give `run`: the suite, and its part if that is short to say."""
+    methods = [f"--method {label}" for label in dict.fromkeys(test.rows)] if len(test.rows) <= 3 else []
+    tasks = [f"--task {test.needs.tasks[0]}"] if len(test.needs.tasks) == 1 else []
+    return " ".join([f"--suite {test.needs.suite}", *methods, *tasks])
+
+
 def in_words(attempt: _Attempt) -> str:
     """The numbers behind a judgement, in one line."""
     judgement, contrast = attempt.judgement, attempt.judgement.about
@@ -89,8 +95,8 @@ def in_words(attempt: _Attempt) -> str:
     text = f"{contrast.about} = {mean:+.2f}{spread} over {seeds} seed{'s' * (seeds > 1)}{among}; {_range(contrast)}"
     if judgement.state != "inconclusive":
         return text
-    if seeds == 1:
-        return f"{text}; one seed shows no spread: at least 1 more"
+    if judgement.further_seeds is None and not contrast.has_spread:
+        return f"{text}; without a spread over seeds nothing is decided: at least 1 more seed"
     more = f"about {judgement.further_seeds}" if judgement.further_seeds is not None else f"more than {CAP}"
     return f"{text}; {more} further seed{'s' * (judgement.further_seeds != 1)} would decide it"
 

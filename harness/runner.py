@@ -89,8 +89,14 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         record,
         parameters=measure.count_parameters(stage.model, stage.loaded.output),
         losses=trained.losses,
-        provenance={**record.provenance, "backbone_sha256": stage.loaded.sha256},
+        provenance={**record.provenance, **_dropped(bench, stage), "backbone_sha256": stage.loaded.sha256},
     )
+
+
+def _dropped(bench: Bench, stage: Stage) -> dict[str, int]:
+    """How many training rows were left out as too long, if any were."""
+    count = len(bench.train) - len(stage.encoded)
+    return {"dropped_rows": count} if count else {}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def _keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, 
 def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> tuple[loop.Progress, float]:
     """Train and evaluate after every epoch; what trains nothing is evaluated once, as epoch 0."""
     recipe = bench.trial.recipe
-    total = recipe.epochs * -(-len(bench.train) // recipe.batch_size)
+    total = recipe.epochs * -(-len(stage.encoded) // recipe.batch_size)
     seconds = 0.0
 
     def evaluate(epoch: int) -> None:

@@ -39,6 +39,10 @@ class Encoded:
     token_type_ids: list[list[int]] | None = None
     """Which text of a pair a token belongs to, for tokenizers that tell."""
 
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self.input_ids)
+
     @property
     def lengths(self) -> list[int]:
         """Tokens per row, padding not counted."""
@@ -47,23 +51,24 @@ class Encoded:
 
 # ----------------------------------------------------------------------------------------- encoding
 
-_CacheKey = tuple[type[Task], str, int, str, str, int]
+_CacheKey = tuple[type[Task], str, int, str, str, int, bool]
 _encoded: OrderedDict[_CacheKey, Encoded] = OrderedDict()
 _fingerprints: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def encode(task: Task, frame: pd.DataFrame, tokenizer: Any, max_length: int) -> Encoded:
+def encode(task: Task, frame: pd.DataFrame, tokenizer: Any, max_length: int, drop_long: bool = False) -> Encoded:
     """The rows as token ids of at most `max_length` tokens, special tokens included.
 
     Classification and regression: text or pair; a pair that is too long loses tokens of its longer text.
     Generation: prompt, answer and the end token, loss on the last two; a prompt that is too long loses its
-    beginning, as in lm-eval. Cached in the process by task, content, tokenizer and length.
+    beginning, as in lm-eval; an answer that leaves its prompt no room is a UserError, or with `drop_long` left out.
+    Cached in the process by task, content, tokenizer and length.
     """
-    key = (type(task), task.name, task.version, content_hash(frame), _fingerprint(tokenizer), max_length)
+    key = (type(task), task.name, task.version, content_hash(frame), _fingerprint(tokenizer), max_length, drop_long)
     if key not in _encoded:
         rows = [cast(Mapping[str, Any], row) for row in frame.to_dict("records")]
         if isinstance(task, GenerationTask):
-            _encoded[key] = _encode_answers(task, rows, tokenizer, max_length)
+            _encoded[key] = _encode_answers(task, rows, tokenizer, max_length, drop_long)
         else:
             _encoded[key] = _encode_texts(task, rows, tokenizer, max_length)
         if len(_encoded) > CACHED_SPLITS:
@@ -93,9 +98,18 @@ def _encode_texts(task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any,
     return Encoded(tokens["input_ids"], labels, tokens.get("token_type_ids"))
 
 
-def _encode_answers(
-    task: GenerationTask, rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length: int
-) -> Encoded:
+def row_lengths(task: Task, frame: pd.DataFrame, tokenizer: Any, max_length: int) -> list[int]:
+    """Tokens of each row, at most `max_length`. Refuses no row: test answers are never trained on."""
+    if not isinstance(task, GenerationTask):
+        return encode(task, frame, tokenizer, max_length).lengths
+    rows = [cast(Mapping[str, Any], row) for row in frame.to_dict("records")]
+    return [min(len(prompt) + len(target), max_length) for prompt, target in _exercises(task, rows, tokenizer)]
+
+
+def _exercises(
+    task: GenerationTask, rows: Sequence[Mapping[str, Any]], tokenizer: Any
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each row's prompt, and of its answer with the end token."""
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"task '{task.name}': the backbone's tokenizer has no end token, which a generation task needs."
@@ -104,18 +118,30 @@ def _encode_answers(
     answers = tokenizer([task.answer(row) for row in rows], add_special_tokens=False, return_attention_mask=False)[
         "input_ids"
     ]
+    return [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+def _encode_answers(
+    task: GenerationTask, rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length: int, drop_long: bool
+) -> Encoded:
     input_ids, labels = [], []
-    for row, prompt, answer in zip(rows, prompts, answers, strict=True):
-        target = [*answer, tokenizer.eos_token_id]
+    for row, (prompt, target) in zip(rows, _exercises(task, rows, tokenizer), strict=True):
         room = max_length - len(target)
-        if room < 1:
+        if room >= 1:
+            kept = prompt[-room:]
+            input_ids.append([*kept, *target])
+            labels.append([IGNORED] * len(kept) + target)
+        elif not drop_long:
             raise UserError(
                 f"task '{task.name}': the answer of row {row['id']} has {len(target)} tokens, which leaves no room for "
-                f"its prompt; raise the recipe's max_length (now {max_length})."
+                f"its prompt; raise the recipe's max_length (now {max_length}), or leave such rows out with "
+                'long_answers = "drop".'
             )
-        kept = prompt[-room:]
-        input_ids.append([*kept, *target])
-        labels.append([IGNORED] * len(kept) + target)
+    if not input_ids:
+        raise UserError(
+            f"task '{task.name}': no answer of its {len(rows)} training rows fits into max_length = "
+            f"{max_length} tokens; raise it."
+        )
     return Encoded(input_ids, labels)
 
 

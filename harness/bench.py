@@ -109,7 +109,8 @@ def load(bench: Bench, device: torch.device) -> Stage:
     if trial.recipe.backbone_dropout >= 0:
         _set_dropout(loaded.model, trial.recipe.backbone_dropout)
     loaded.model.to(device)
-    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, trial.recipe.max_length)
+    drop_long = trial.recipe.long_answers == "drop"
+    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, trial.recipe.max_length, drop_long)
     return Stage(loaded, device, encoded)
 
 
@@ -190,7 +191,7 @@ def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachme
     """Attach the method. Also the seconds of decompositions that came from the cache: they are this run's cost too."""
     recipe = bench.trial.recipe
     decompositions = CachedDecompositions(bench.settings.cache_root)
-    steps_per_epoch = -(-len(bench.train) // recipe.batch_size)
+    steps_per_epoch = -(-len(stage.encoded) // recipe.batch_size)
     warmup = loop.warmup_steps(recipe, steps_per_epoch * recipe.epochs)
 
     def pretrained(name: str) -> Tensor:
@@ -206,11 +207,11 @@ def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachme
 
 
 def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
-    request = bench.method.gradient_request(len(bench.train))
+    request = bench.method.gradient_request(len(stage.encoded))
     if request is None or not isinstance(bench.method, LinearMethod):
         return {}
     seed = stream_seed(bench.trial.seed, "gradient", bench.task.name)
-    rows = gradients.sample_rows(len(bench.train), request.samples, seed)
+    rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
     size = bench.trial.recipe.batch_size
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
     return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)

@@ -97,6 +97,4 @@ def _count(bench: Bench, stage: Stage) -> StepCosts:
 def _test_lengths(bench: Bench, stage: Stage) -> list[int]:
     tests = [bench.splits[name] for name in bench.task.tests]
     length = bench.trial.recipe.max_length
-    return [
-        tokens for frame in tests for tokens in data.encode(bench.task, frame, stage.loaded.tokenizer, length).lengths
-    ]
+    return [tokens for frame in tests for tokens in data.row_lengths(bench.task, frame, stage.loaded.tokenizer, length)]

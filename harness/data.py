@@ -35,6 +35,7 @@ from harness.batching import (
     epoch_batches,
     eval_batches,
     padding_share,
+    row_lengths,
 )
 from harness.errors import UserError, unknown
 from harness.trial import stream_seed
@@ -52,6 +53,7 @@ __all__ = [
     "load_task",
     "padding_share",
     "read_frame",
+    "row_lengths",
     "subset",
 ]
 

@@ -5,6 +5,7 @@ lm-eval is slow to import (seconds), so this module does not import it; `load_sc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from harness.language_model import RowsTask
+
 METRIC = "exact_match"
+NOT_FOUND = "[invalid]"
+"""What lm-eval's own filters give for an output in which they find no answer."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +68,65 @@ def evaluate_generation(
 ) -> GenerationResult:
     """Answer the rows of `frame` greedily and have lm-eval compare the extracted answers with the references.
 
+    A task with an lm-eval configuration of its own is judged by that; choices are then compared by likelihood.
+
     Prompts are tokenized as in training (`harness.batching`). At most `batch_size` rows are decoded at a time,
-    until a stop string, the end token or `task.max_new_tokens`. The model's training mode is put back.
+    until a stop string, the end token or the task's token limit. The model's training mode is put back.
     """
     from lm_eval.evaluator import evaluate
 
     from harness.language_model import AdaptedModel, RowsTask
 
     adapted = AdaptedModel(model, tokenizer, batch_size)
-    rows = RowsTask(config=_configuration(task, frame))
+    own = task.lm_eval_configuration()
+    rows = RowsTask(config=_configuration(task, frame) if own is None else _with_rows(own, frame))
     results = evaluate(lm=adapted, task_dict={task.name: rows}, bootstrap_iters=0)
-    samples = sorted(results["samples"][task.name], key=lambda sample: sample["doc_id"])
+    metric, first = next(iter(rows.aggregation())), rows.filters[0]
+    found = [sample for sample in results["samples"][task.name] if sample["filter"] == first]
+    samples = sorted(found, key=lambda sample: int(sample["doc_id"]))
+    correct = [bool(sample[metric]) for sample in samples]
+    if own is None:
+        answers = [sample["filtered_resps"][0] for sample in samples]
+    else:
+        references = reference_answers(task, frame)
+        answers = [_judged(rows, *case) for case in zip(samples, correct, references, strict=True)]
     return GenerationResult(
-        outputs=[sample["resps"][0][0] for sample in samples],
-        answers=[sample["filtered_resps"][0] for sample in samples],
-        correct=[bool(sample[METRIC]) for sample in samples],
-        exact_match=float(results["results"][task.name][f"{METRIC},extract"]),
+        outputs=[str(sample["resps"][0][0]) for sample in samples],
+        answers=answers,
+        correct=correct,
+        exact_match=float(results["results"][task.name][f"{metric},{first}"]),
     )
+
+
+def _judged(rows: RowsTask, sample: Mapping[str, Any], correct: bool, reference: str) -> str:
+    """The answer behind lm-eval's judgement of one row: what it calls right is the reference in one spelling."""
+    if correct:
+        return reference
+    if rows.OUTPUT_TYPE == "multiple_choice":
+        likelihoods = [float(score) for score, _ in sample["filtered_resps"]]
+        answer = str(rows.doc_to_choice(sample["doc"])[likelihoods.index(max(likelihoods))]).strip()
+    else:
+        answer = str(sample["filtered_resps"][0]).strip()
+    return UNPARSED + answer if answer in ("", NOT_FOUND, reference) else answer
+
+
+def _with_rows(own: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """The configuration of a task of lm-eval's own, to be evaluated on the documents of `frame` and nothing else."""
+    import datasets
+
+    documents = datasets.Dataset.from_list([json.loads(text) for text in frame["document"]])
+    elsewhere = dict.fromkeys(
+        ("dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "process_docs")
+    )
+    return {
+        **own,
+        **elsewhere,  # documents were processed when they were read
+        "custom_dataset": lambda **_: {"test": documents},
+        "test_split": "test",
+        "fewshot_split": None,
+        "fewshot_config": None,
+        "num_fewshot": 0,
+    }
 
 
 def _configuration(task: GenerationTask, frame: pd.DataFrame) -> dict[str, Any]:

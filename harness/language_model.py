@@ -32,15 +32,17 @@ class RowsTask(ConfigurableTask):
     """A task without few-shot examples, whose requests are built without a progress bar or a cache."""
 
     def build_all_requests(self, **_: Any) -> None:
-        """One request per row, in row order."""
-        self._instances = [
-            self.construct_requests(
-                doc=row,
-                ctx=self.fewshot_context(row, num_fewshot=0),
-                metadata=(self.config.task, number, 1),
-            )
-            for number, row in enumerate(self.eval_docs)
-        ]
+        """The requests of each row (one, or one for each choice), in row order."""
+        self._instances = []
+        for number, row in enumerate(self.eval_docs):
+            context = self.fewshot_context(row, num_fewshot=0)
+            made = self.construct_requests(doc=row, ctx=context, metadata=(self.config.task, number, 1))
+            self._instances += made if isinstance(made, list) else [made]
+
+    @property
+    def filters(self) -> list[str]:
+        """Names of the answer filters; the first one's answers count."""
+        return [ensemble.name for ensemble in self._filters]
 
 
 class AdaptedModel(TemplateLM):

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.api import Method, MethodFamily, Task
+from harness.api import Method, MethodFamily, Task, TaskFamily
+from harness.api.families import Family, Member
 from harness.errors import UserError
 from harness.records import MethodInfo, TaskInfo
 
@@ -32,24 +33,24 @@ ENTRY_POINTS = "peft_harness.plugins"
 FOLDERS = ("methods", "tasks")
 
 
-class Methods(dict[str, type[Method]]):
-    """Methods by name. A member of a family (`peft:ADALORA`) is there when it is asked for, and not listed before."""
+class Named(dict[str, Member]):
+    """Plugins by name. A member of a family (`peft:ADALORA`) is there when it is asked for, and not listed before."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.families: dict[str, MethodFamily] = {}
+        self.families: dict[str, Family[Member]] = {}
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or (isinstance(name, str) and self._family(name) is not None)
 
-    def __missing__(self, name: str) -> type[Method]:
+    def __missing__(self, name: str) -> Member:
         family = self._family(name)
         if family is None:
             raise KeyError(name)
-        self[name] = family.method(name.partition(":")[2])
+        self[name] = family.member(name.partition(":")[2])
         return self[name]
 
-    def _family(self, name: str) -> MethodFamily | None:
+    def _family(self, name: str) -> Family[Member] | None:
         prefix, colon, _ = name.partition(":")
         return self.families.get(prefix) if colon else None
 
@@ -58,8 +59,8 @@ class Methods(dict[str, type[Method]]):
 class Plugins:
     """All methods and tasks by name, and where each came from."""
 
-    methods: Methods = field(default_factory=Methods)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    methods: Named[type[Method]] = field(default_factory=Named)
+    tasks: Named[Task] = field(default_factory=Named)
     origins: dict[str, str] = field(default_factory=dict)
 
     def add(self, module: ModuleType, origin: str) -> None:
@@ -70,6 +71,9 @@ class Plugins:
         for cls in found:
             if issubclass(cls, MethodFamily):
                 self.methods.families[cls.prefix] = cls()
+                continue
+            if issubclass(cls, TaskFamily):
+                self.tasks.families[cls.prefix] = cls()
                 continue
             name = getattr(cls, "name", "")
             if not isinstance(name, str) or not name:
@@ -129,10 +133,10 @@ def task_info(task: Task) -> TaskInfo:
     return TaskInfo(task.name, task.version, task.title, task.kind, task.metrics, task.tests, task.source)
 
 
-def _defined(module: ModuleType) -> Iterator[type[Method] | type[Task] | type[MethodFamily]]:
+def _defined(module: ModuleType) -> Iterator[type[Method] | type[Task] | type[MethodFamily] | type[TaskFamily]]:
     for _, cls in sorted(inspect.getmembers(module, inspect.isclass)):
         mine = cls.__module__ == module.__name__ and not cls.__name__.startswith("_")
-        if mine and issubclass(cls, Method | Task | MethodFamily) and not inspect.isabstract(cls):
+        if mine and issubclass(cls, Method | Task | MethodFamily | TaskFamily) and not inspect.isabstract(cls):
             yield cls
 
 

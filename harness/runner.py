@@ -90,7 +90,12 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         record,
         parameters=measure.count_parameters(stage.model, stage.loaded.output),
         losses=trained.losses,
-        provenance={**record.provenance, **_start_facts(started), "backbone_sha256": stage.loaded.sha256},
+        provenance={
+            **record.provenance,
+            **_start_facts(started),
+            **_dropped(bench, stage),
+            "backbone_sha256": stage.loaded.sha256,
+        },
     )
 
 
@@ -99,6 +104,12 @@ def _start_facts(started: stages.Started) -> dict[str, Any]:
     if started.head_carried is None:
         return {}
     return {"start_head": "carried over" if started.head_carried else "drawn afresh: the shapes differ"}
+
+
+def _dropped(bench: Bench, stage: Stage) -> dict[str, int]:
+    """How many training rows were left out as too long, if any were."""
+    count = len(bench.train) - len(stage.encoded)
+    return {"dropped_rows": count} if count else {}
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ def _keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, 
 def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> tuple[loop.Progress, float]:
     """Train and evaluate after every epoch; what trains nothing is evaluated once, as epoch 0."""
     recipe = bench.trial.recipe
-    total = recipe.epochs * -(-len(bench.train) // recipe.batch_size)
+    total = recipe.epochs * -(-len(stage.encoded) // recipe.batch_size)
     seconds = 0.0
 
     def evaluate(epoch: int) -> None:

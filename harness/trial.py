@@ -44,6 +44,11 @@ class Recipe:
     eval_batch_size: int = 64
     select_rows: int = 0
     """Rows of `select` to choose an epoch on; 0 takes all that the task sets aside."""
+    long_answers: Literal["refuse", "drop"] = later("refuse")
+    """What happens to training rows whose answer leaves no room for a prompt within `max_length` (generation).
+
+    "refuse" ends the trial; "drop" trains on the other rows, and the run's provenance counts the `dropped_rows`.
+    """
 
 
 @dataclass(frozen=True)

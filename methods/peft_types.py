@@ -97,35 +97,33 @@ class PeftTypes(MethodFamily):
     prefix: ClassVar[str] = "peft"
     title: ClassVar[str] = "A tuner of PEFT"
 
-    def method(self, member: str) -> type[Method]:
+    def member(self, name: str) -> type[Method]:
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
         from peft.utils import PeftType
 
         known = {kind.value for kind in PEFT_TYPE_TO_TUNER_MAPPING}
-        if member not in known:
-            nearest = difflib.get_close_matches(member.upper(), known, n=1, cutoff=0.5)
+        if name not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             hint = f"did you mean 'peft:{nearest[0]}'?" if nearest else f"known: {', '.join(sorted(known))}."
-            raise UserError(f"unknown method 'peft:{member}': {hint}")
-        config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(member)]
-        reason = _REFUSED.get(member)
+            raise UserError(f"unknown method 'peft:{name}': {hint}")
+        config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)]
+        reason = _REFUSED.get(name)
         if "target_modules" not in {item.name for item in dataclasses.fields(config_class)} or _prompts(config_class):
             reason = reason or "it wraps the model's forward instead of adapting its maps"
         if reason:
-            raise UserError(f"'peft:{member}' cannot be benchmarked here: {reason}.")
+            raise UserError(f"'peft:{name}' cannot be benchmarked here: {reason}.")
         fields = [
-            (name, hint, dataclasses.field(default=value)) for name, (hint, value) in _fields(config_class).items()
+            (field, hint, dataclasses.field(default=value)) for field, (hint, value) in _fields(config_class).items()
         ]
         namespace = {
-            "name": f"peft:{member}",
-            "title": f"{member} (PEFT)",
+            "name": f"peft:{name}",
+            "title": f"{name} (PEFT)",
             "formula": "as PEFT implements it",
             "paper": "see the PEFT library",
-            "type_name": member,
+            "type_name": name,
             "__module__": __name__,
         }
-        return dataclasses.make_dataclass(
-            f"Peft{member}", fields, bases=(_PeftMethod,), namespace=namespace, frozen=True
-        )
+        return dataclasses.make_dataclass(f"Peft{name}", fields, bases=(_PeftMethod,), namespace=namespace, frozen=True)
 
 
 def _prompts(config_class: type[Any]) -> bool:

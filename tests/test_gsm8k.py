@@ -109,7 +109,13 @@ def test_a_long_prompt_loses_its_beginning_and_the_answer_stays_whole(data_root:
         prompt = loaded.tokenizer.decode(ids[: len(ids) - len(answer)])
         assert prompt.endswith("### Response:\n")
     with pytest.raises(UserError, match=r"the answer of row test-\d+ has \d+ tokens, .* raise the recipe's max_length"):
-        data.encode(TASK, frame, loaded.tokenizer, 32)
+        data.encode(TASK, frame, loaded.tokenizer, 48)
+    fitting = [len(loaded.tokenizer(text)["input_ids"]) + 1 < 48 for text in frame["solution"]]
+    assert 0 < sum(fitting) < len(frame)
+    assert len(data.encode(TASK, frame, loaded.tokenizer, 48, drop_long=True)) == sum(fitting)
+    assert data.row_lengths(TASK, frame, loaded.tokenizer, 48) == [48] * len(frame)
+    with pytest.raises(UserError, match="no answer of its 30 training rows fits into max_length = 4 tokens"):
+        data.encode(TASK, frame, loaded.tokenizer, 4, drop_long=True)
 
 
 def test_a_trial_on_the_bundled_decoder_scores_and_counts_what_it_cannot_read(

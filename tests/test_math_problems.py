@@ -2,16 +2,20 @@ r"""MATH: boxed answers of real solutions, and the equivalence that the field us
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from language_support import cut_mirror, tiny_trial
 from lm_eval.tasks.hendrycks_math.utils import is_equiv
 
 from harness import data
 from harness.api import DataRoot
+from harness.runner import run_trial
+from harness.settings import Settings
 from tasks.math_problems import MathProblems
 
 TASK = MathProblems()
@@ -97,6 +101,22 @@ def test_answers_that_differ(first: str, second: str) -> None:
 )
 def test_the_last_box_counts(text: str, answer: str | None) -> None:
     assert TASK.extract(text) == answer
+
+
+def test_a_trial_leaves_out_what_does_not_fit_and_says_how_much(
+    data_root: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MathProblems, "max_new_tokens", 8)
+    mirror = cut_mirror(data_root, tmp_path / "mirror", {"math/train": 24, "math/test": 6}, "solution", 2000)
+    settings = dataclasses.replace(settings, data_root=mirror)
+    refused = run_trial(tiny_trial("math", settings), settings)
+    assert refused.status == "failed"
+    assert "leaves no room for its prompt" in refused.reason
+    record = run_trial(tiny_trial("math", settings, long_answers="drop"), settings)
+    assert record.status == "ok", record.traceback
+    assert 0 < record.provenance["dropped_rows"] < 22
+    assert {score.metric for score in record.scores} == {"exact_match", "parsed"}
+    assert len(record.predictions[0].values) == 6
 
 
 def test_an_output_cut_anywhere_is_read_without_error(published: pd.DataFrame) -> None:

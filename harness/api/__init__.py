@@ -10,7 +10,7 @@ Importing this package does not import torch: listing methods and tasks must sta
 from __future__ import annotations
 
 from harness.api.checks import check_at_least, check_choice, check_fraction, check_rank, require
-from harness.api.families import MethodFamily
+from harness.api.families import MethodFamily, TaskFamily
 from harness.api.later import later, settings_of
 from harness.api.methods import (
     AttachContext,
@@ -48,6 +48,7 @@ __all__ = [
     "ParameterGroup",
     "Parameters",
     "Task",
+    "TaskFamily",
     "Text",
     "Trainable",
     "check_at_least",

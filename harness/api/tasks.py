@@ -99,6 +99,14 @@ class GenerationTask(Task):
     def answer(self, row: Mapping[str, Any]) -> str:
         """The text to be generated after `encode(row).first`."""
 
+    def lm_eval_configuration(self) -> Mapping[str, Any] | None:
+        """The configuration of a task that lm-eval scores by rules of its own; None: extracted answers are compared.
+
+        Such a task's rows carry lm-eval's document as JSON in the column `document`. The first metric of the
+        configuration says which answers are right.
+        """
+        return None
+
     def extract(self, text: str) -> str | None:
         """The final answer inside a generated or reference text; None if there is none.
 

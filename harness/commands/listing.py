@@ -72,10 +72,16 @@ def _methods(places: Places) -> list[dict[str, Any]]:
 
 
 def _tasks(places: Places) -> list[dict[str, Any]]:
-    return [
+    tasks = places.plugins().tasks
+    single = [
         {"name": name, "title": task.title, "version": task.version, "kind": task.kind, "metrics": task.metrics}
-        for name, task in sorted(places.plugins().tasks.items())
+        for name, task in sorted(tasks.items())
     ]
+    families = [
+        {"name": f"{prefix}:NAME", "title": family.title, "version": "", "kind": "", "metrics": ()}
+        for prefix, family in sorted(tasks.families.items())
+    ]
+    return single + families
 
 
 def _suites(places: Places) -> list[dict[str, Any]]:

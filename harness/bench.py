@@ -123,7 +123,7 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
             yield [[stage.batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
 
     groups = loop.optimizer_groups(stage.model, phase.groups, stage.loaded.head, recipe)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), loop.checkpointing(stage.model, recipe.gradient_checkpointing):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
         return loop.fit(stage.model, groups, steps(), recipe, hooks)
 
@@ -169,7 +169,8 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
     rows = gradients.sample_rows(len(bench.train), request.samples, seed)
     size = bench.trial.recipe.batch_size
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
-    return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
+    with loop.checkpointing(stage.model, bench.trial.recipe.gradient_checkpointing):
+        return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
 
 
 def _split(rows: Sequence[int], parts: int) -> list[Sequence[int]]:

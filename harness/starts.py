@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from harness.api import settings_of
 from harness.trial import Recipe, Trial
 
 
@@ -29,7 +30,7 @@ def cache_key(trial: Trial) -> str:
         "task": [trial.task, trial.task_version, trial.train_size],
         "seed": trial.seed,
         "start": dataclasses.asdict(trial.start),
-        "recipe": dataclasses.asdict(warmup_recipe(trial)),
+        "recipe": settings_of(warmup_recipe(trial)),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

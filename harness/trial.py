@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from harness.api import settings_of
+from harness.api import later, settings_of
 
 Stream = Literal["subset", "order", "head", "adapter", "dropout", "gradient"]
 
@@ -44,6 +44,8 @@ class Recipe:
     eval_batch_size: int = 64
     select_rows: int = 0
     """Rows of `select` to choose an epoch on; 0 takes all that the task sets aside."""
+    gradient_checkpointing: bool = later(False)
+    """Keep no activations inside layers and compute them again in backward: less memory, more time, the same losses."""
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,11 @@ class AdaptedLinear(nn.Module):
         super().__init__()
         self.method = method
         self.adapter = MapTensors(tensors).to(original.weight.device)
-        weight = frozen_weight(method, _full_precision(original.weight), self.adapter)
+        weight = original.weight.detach()
+        if method.takes_out_start():
+            weight = frozen_weight(method, _full_precision(weight), self.adapter).to(weight.dtype)
         self.base = nn.Linear(original.in_features, original.out_features, bias=False, device="meta")
-        self.base.weight = nn.Parameter(weight.to(original.weight.dtype), requires_grad=False)
+        self.base.weight = nn.Parameter(weight, requires_grad=False)
         if original.bias is not None:
             # a copy: a trained bias must not reach the backbone's own
             self.base.bias = nn.Parameter(original.bias.detach().clone(), requires_grad=method.bias)

@@ -135,7 +135,7 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         special = phase.method.parameter_groups()
         hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), loop.checkpointing(stage.model, recipe.gradient_checkpointing):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
         return loop.fit(stage.model, groups, steps(), recipe, hooks)
 
@@ -214,7 +214,8 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
     rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
     size = bench.trial.recipe.batch_size
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
-    return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
+    with loop.checkpointing(stage.model, bench.trial.recipe.gradient_checkpointing):
+        return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
 
 
 def _split(rows: Sequence[int], parts: int) -> list[Sequence[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
-from harness.errors import TrialFailure
+from harness.errors import TrialFailure, UserError
 from harness.measure import train_seconds
 from harness.trial import Recipe
 
@@ -189,6 +190,37 @@ def predict(model: nn.Module, batches: Iterable[tuple[Sequence[int], Batch]], ki
             answers = logits[:, 0] if kind == "regression" else logits.argmax(dim=-1)
             values.update(zip(indices, answers.tolist(), strict=True))
     return [values[index] for index in range(len(values))]
+
+
+@contextlib.contextmanager
+def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing while `wanted`; UserError for a model whose architecture knows none.
+
+    Random states are put back before layers are computed again, so that dropout, and with it every loss, is the same.
+    """
+    if not wanted:
+        yield
+        return
+    checkpointed: Any = model
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise UserError(f"{type(model).__name__} knows no gradient checkpointing; set gradient_checkpointing = false.")
+    with _old_names():
+        checkpointed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # wanted by reentrant checkpoints only; here it would carry gradients down to frozen embeddings
+    checkpointed.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        with _old_names():
+            checkpointed.gradient_checkpointing_disable()
+
+
+@contextlib.contextmanager
+def _old_names() -> Iterator[None]:
+    """Without transformers' warning of names that 6 will drop: the new ones are not in every version allowed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextlib.contextmanager

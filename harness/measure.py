@@ -74,7 +74,7 @@ def train_flops(cost: LengthCost, shapes: Mapping[tuple[int, int], int]) -> floa
     Counted by torch's dispatcher-level counter on real batches of the adapted model: matrix products only, two
     operations (multiply, add) per term, padding included, attention over all pairs of positions, and backward only
     as far as this method's gradients need it. Left out: element-wise work, the optimizer, evaluation,
-    initialisation (SVD, QR, gradient estimate) and the start (warm-up).
+    initialisation (SVD, QR, gradient estimate), the start (warm-up), and what gradient checkpointing computes again.
 
     shapes: number of micro-batches of each shape (rows, padded length).
     """

@@ -105,7 +105,9 @@ def test_a_trained_bias_is_counted_and_never_reaches_the_backbone(model: nn.Modu
     assert all(torch.equal(value, before[key]) for key, value in backbone.items())
 
 
-def test_the_frozen_weight_is_shared_not_copied(model: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_frozen_weight_is_shared_not_copied(dtype: torch.dtype, model: nn.Module, tmp_path: Path) -> None:
+    model.to(dtype)
     original = model.roberta.encoder.layer[0].attention.self.query.weight
     attachment, _ = attached(model, "lora", tmp_path)
     adapted = attachment.adapted("roberta.encoder.layer.0.attention.self.query")

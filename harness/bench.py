@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, data, gradients, loop, starts
+from harness import adapt, backbones, data, gradients, loop, packing, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
@@ -56,6 +56,10 @@ class Stage:
     def batch(self, rows: Sequence[int]) -> loop.Batch:
         """The padded batch of these row numbers."""
         return data.collate(self.encoded, rows, self.loaded.tokenizer.pad_token_id)
+
+    def packed(self, rows: Sequence[int]) -> loop.Batch:
+        """The batch of these row numbers as one row without padding."""
+        return packing.pack(self.encoded, rows)
 
 
 @dataclass(frozen=True)
@@ -126,16 +130,22 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
     """Fit what is trainable."""
     recipe = phase.recipe
 
+    batch = stage.packed if recipe.packing else stage.batch
+    if recipe.packing:
+        first = range(min(recipe.batch_size, len(stage.encoded)))
+        packing.check_apart(stage.model, stage.packed(first), stage.batch(first))
+
     def steps() -> Iterator[list[list[loop.Batch]]]:
         for batches in row_order(bench, stage, phase):
-            yield [[stage.batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
+            yield [[batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
 
     special: tuple[ParameterGroup, ...] = ()
     if phase.method is not None:
         special = phase.method.parameter_groups()
         hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
-    with torch.random.fork_rng(), loop.checkpointing(stage.model, recipe.gradient_checkpointing):
+    plain = packing.without_cache(stage.model)
+    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, recipe.gradient_checkpointing):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
         return loop.fit(stage.model, groups, steps(), recipe, hooks)
 

@@ -155,8 +155,9 @@ class _Trainer:
 
     def _count(self, batch: Batch) -> None:
         rows, length = batch["input_ids"].shape
-        self.progress.examples += rows
-        self.progress.tokens += int(batch["attention_mask"].sum())
+        packed = "position_ids" in batch  # positions begin anew with every row
+        self.progress.examples += int((batch["position_ids"] == 0).sum()) if packed else rows
+        self.progress.tokens += rows * length if packed else int(batch["attention_mask"].sum())
         self.progress.slots += rows * length
         self.progress.shapes[rows, length] = self.progress.shapes.get((rows, length), 0) + 1
 

@@ -12,13 +12,14 @@ from harness.overrides import Override
 from harness.plugins import Plugins
 from harness.settings import Settings
 from harness.shipped import canonical, config_names
+from harness.trial import Start
 
 if TYPE_CHECKING:
     from harness.suite import Suite, TaskEntry
 
 
 def with_train_size(suite: Suite, overrides: Sequence[Override]) -> Suite:
-    """The suite with `--set train_size=N` in place of every train size of its tasks and grids; 0 is all rows."""
+    """The suite with `--set train_size=N` in place of every train size of its tasks, grids and transfers; 0 is all."""
     for override in overrides:
         if override.key != "train_size":
             continue
@@ -26,8 +27,13 @@ def with_train_size(suite: Suite, overrides: Sequence[Override]) -> Suite:
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise UserError(f"--set {override}: train_size must be a whole number, at least 0.")
         tasks = tuple(replace(task, train_size=size) for task in suite.tasks)
-        suite = replace(suite, tasks=tasks, grids=tuple(replace(grid, train_sizes=(size,)) for grid in suite.grids))
+        grids = tuple(replace(grid, train_sizes=(size,), start=_of_size(grid.start, size)) for grid in suite.grids)
+        suite = replace(suite, tasks=tasks, grids=grids)
     return suite
+
+
+def _of_size(start: Start, size: int) -> Start:
+    return replace(start, train_size=size) if start.kind == "transfer" else start
 
 
 def with_backbones(

@@ -234,6 +234,10 @@ class _Planner:
         )
         merged = {key: value for layer in layers for key, value in layer.items()}
         recipe = make_recipe(merged, f"{self._suite.where}, recipe of '{method.label}' on '{task.name}'")
+        kind = self._plugins.tasks[task.name].kind
+        if recipe.packing and kind != "generation":
+            where = f"{self._suite.where}, recipe of '{method.label}'"
+            raise UserError(f"{where}: packing is for tasks answered in text; '{task.name}' is {kind}.")
         start = self._start(grid, task)
         for size in _sizes(grid, task):
             for seed in grid.seeds:

@@ -49,6 +49,8 @@ class Recipe:
 
     "refuse" ends the trial; "drop" trains on the other rows, and the run's provenance counts the `dropped_rows`.
     """
+    packing: bool = later(False)
+    """Train on each micro-batch as one long row without padding, its rows kept apart (generation); the same losses."""
     gradient_checkpointing: bool = later(False)
     """Keep no activations inside layers and compute them again in backward: less memory, more time, the same losses."""
 

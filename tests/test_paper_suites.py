@@ -79,8 +79,9 @@ def test_a_suite_plans_without_weights_and_says_where_it_deviates(
     assert {item.label for item in info.members} == {entry.label for entry in suite.methods}
     labels = {item.label for item in info.members}
     assert labels & {"head_only", "majority"}
-    if any(item.trial.start.kind != "pretrained" for item in info.members):
-        assert {"head_only", "warmup_only"} <= labels
+    starts = {item.trial.start.kind for item in info.members}
+    assert "head_only" in labels or starts == {"pretrained"}
+    assert "warmup_only" in labels or "warmup" not in starts
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -90,6 +91,7 @@ def test_a_suite_fits_the_starter_backbones(name: str, plugins: Plugins, setting
     info = planned(name, plugins, settings, "train_size=32", "epochs=1", "max_length=128", backbones=backbones)
     assert {item.trial.backbone.name for item in info.members} == set(backbones)
     assert {(item.trial.train_size, item.trial.recipe.epochs) for item in info.members} == {(32, 1)}
+    assert {item.trial.start.train_size for item in info.members if item.trial.start.task} <= {32}
     check_models(model_checks(info.members, plugins), settings)
 
 

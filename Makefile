@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 	@echo "The leaderboard: $(CURDIR)/site/index.html"
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness import backbones
 from harness.api import Baseline, DataRoot, LinearMethod, Task
 from harness.counts import Counts, Shape, count
+from harness.memory_estimate import training_bytes
 from harness.plugins import Plugins, make_method
 from harness.printed import Printed
 from harness.records import SuiteInfo
@@ -49,6 +51,8 @@ class PlanRow:
     """Estimated, over the trials that are not done; None if unknown."""
     seconds: float | None
     """Estimated by the pace of earlier runs on this stack; None if there are none."""
+    memory_bytes: int | None
+    """Estimated for training with every row at full length; None if only the weights can tell."""
 
 
 @dataclass
@@ -87,6 +91,7 @@ class Estimator:
                 printed_agrees=_agrees(printed, counts),
                 train_flops=flops,
                 seconds=None if flops is None or self.seconds_per_flop is None else flops * self.seconds_per_flop,
+                memory_bytes=self.memory_bytes(trials[0]),
             )
 
     def counts(self, trial: Trial) -> Counts:
@@ -98,6 +103,14 @@ class Estimator:
             shape = Shape(trial.backbone.name, task.kind, len(task.labels) or 1, trial.backbone.revision)
             self._counts[key] = count(method, shape, self.settings)
         return self._counts[key]
+
+    def memory_bytes(self, trial: Trial) -> int | None:
+        """What training the trial would take; nothing for a baseline without a model."""
+        if issubclass(self.plugins.methods[trial.method], Baseline):
+            return 0
+        backbone = trial.backbone
+        configuration = backbones.configuration(backbone.name, self.settings, backbone.revision)
+        return training_bytes(self.counts(trial), configuration, trial.recipe)
 
     def train_flops(self, trial: Trial) -> float | None:
         """Two FLOPs per weight and token forward, two for the way back to the adapters, two per trained weight."""

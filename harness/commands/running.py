@@ -126,7 +126,8 @@ def _pace(request: Request) -> float | None:
 def _print_plan(name: str, rows: list[PlanRow]) -> None:
     from harness.estimates import totals
 
-    header = ["grid", "task", "method", "backbone", "trials", "done", "adapter", "head", "est. FLOPs", "est. time"]
+    header = ["grid", "task", "method", "backbone", "trials", "done", "adapter", "head"]
+    header += ["est. FLOPs", "est. time", "est. memory"]
     papers = any(row.printed_as for row in rows)
     header += ["paper prints"] if papers else []
     body: list[list[str | int | None]] = [
@@ -141,6 +142,7 @@ def _print_plan(name: str, rows: list[PlanRow]) -> None:
             row.head_params,
             _flops(row.train_flops),
             _time(row.seconds),
+            _memory(row.memory_bytes),
             *([_printed(row)] if papers else []),
         ]
         for row in rows
@@ -167,6 +169,10 @@ def _printed(row: PlanRow) -> str | None:
 
 def _flops(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1e}"
+
+
+def _memory(value: int | None) -> str:
+    return "unknown" if value is None else f"{value / 1e9:.2f} GB"
 
 
 def _time(seconds: float | None) -> str:

@@ -1,0 +1,45 @@
+"""Memory that training would take, from shapes alone. An estimate, and called so; runs measure.
+
+Activations after Korthikanti et al. 2022, arXiv:2205.05198, equations 1 and 2: a transformer layer keeps about 34 s b h
+bytes for backward in 16-bit training (s tokens, b rows, h hidden), without attention scores, which fused attention does
+not keep. Frozen weights need fewer of them, so that adapters stay below the estimate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.counts import Counts
+from harness.trial import Recipe
+
+BYTES_PER_VALUE = 34
+"""Of one layer, per token and hidden unit, 16 bit."""
+INPUT_BYTES = 2
+"""Of a layer's input alone, which gradient checkpointing keeps."""
+FLOAT = 4
+"""Bytes of a float32 weight: backbones are loaded so."""
+TRAINED = 12
+"""Bytes of gradient and both moments of AdamW for each trained scalar, float32."""
+
+
+def training_bytes(counts: Counts, configuration: Any, recipe: Recipe) -> int | None:
+    """Bytes of weights, gradients, optimizer state and activations with every row at full length.
+
+    None where the number of trained scalars depends on the weights' values.
+    """
+    if counts.total_params is None or counts.trainable_params is None:
+        return None
+    return FLOAT * counts.total_params + TRAINED * counts.trainable_params + activation_bytes(configuration, recipe)
+
+
+def activation_bytes(configuration: Any, recipe: Recipe) -> int:
+    """Bytes that one micro-batch of full-length rows keeps for backward.
+
+    configuration: the backbone's, of transformers: hidden_size and num_hidden_layers are read.
+    """
+    rows = recipe.batch_size // recipe.accumulation
+    values = rows * recipe.max_length * configuration.hidden_size * (1 if recipe.precision == "bf16" else 2)
+    layers = configuration.num_hidden_layers
+    if recipe.gradient_checkpointing:
+        return int(values * (INPUT_BYTES * layers + BYTES_PER_VALUE))
+    return int(values * BYTES_PER_VALUE * layers)

@@ -140,7 +140,7 @@ def meta_model(name: str, kind: str, labels: int, settings: Settings) -> tuple[n
     config = configuration(name, settings)
     _set_labels(config, kind, labels)
     with torch.device("meta"):
-        model = _auto_class(kind).from_config(config)
+        model = auto_class(kind).from_config(config)
     return model, _head_names(model)
 
 
@@ -171,7 +171,7 @@ def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loade
     config.pad_token_id = tokenizer.pad_token_id
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(stream_seed(seed, "head", task.name))
-        model = _auto_class(task.kind).from_pretrained(
+        model = auto_class(task.kind).from_pretrained(
             source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
         head = _head_names(model)
@@ -196,7 +196,8 @@ def _set_labels(config: Any, kind: str, labels: int) -> None:
         config.problem_type = "regression" if kind == "regression" else "single_label_classification"
 
 
-def _auto_class(kind: str) -> Any:
+def auto_class(kind: str) -> Any:
+    """The Auto class of transformers that answers tasks of this kind."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     return AutoModelForCausalLM if kind == "generation" else AutoModelForSequenceClassification

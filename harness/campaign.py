@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -72,13 +73,11 @@ def _with_tuned(selection: Selection, choices: Iterable[tuple[str, str]]) -> Sel
 
 def _results(db: str, suite: str) -> pd.DataFrame:
     """Results of a suite; empty if the database has none of it."""
-    path = Database(db).path
-    columns = ["label", "task", "status", "select_selected"]
-    if path is not None and not path.exists():
-        return pd.DataFrame(columns=columns)
-    with open_store(db) as store:
-        known = suite in {summary.name for summary in store.suites()}
-        return results(store, suite) if known else pd.DataFrame(columns=columns)
+    with existing_store(db) as store:
+        known = store is not None and suite in {summary.name for summary in store.suites()}
+        if store is not None and known:
+            return results(store, suite)
+    return pd.DataFrame(columns=["label", "task", "status", "select_selected"])
 
 
 def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, Outcome]:
@@ -89,22 +88,27 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
     plans = make_plan(request)
     if plans.search is None:
         return plans.info, _run(plans.info, plans.plugins, request, make_reporter)
-    first = _run(plans.search, plans.plugins, request, make_reporter)
+    first = _run(plans.search, plans.plugins, request, make_reporter, afterwards=plans.info.members)
     if first.interrupted:
         return plans.info, first
     plans = make_plan(request)  # with the rows that the search has chosen
     return plans.info, first + _run(plans.info, plans.plugins, request, make_reporter)
 
 
-def _run(info: SuiteInfo, plugins: Plugins, request: Request, make_reporter: ReporterMaker) -> Outcome:
-    """Check and run what is missing of one suite."""
-    done = finished_trials(request.db, info.members)
-    todo = [member for member in info.members if member.trial.id not in done]
+def _run(
+    info: SuiteInfo,
+    plugins: Plugins,
+    request: Request,
+    make_reporter: ReporterMaker,
+    afterwards: Sequence[Member] = (),
+) -> Outcome:
+    """Check and run what is missing of one suite. `afterwards` is only checked: it will be run after this."""
+    todo, later = (_missing(request.db, members) for members in (info.members, afterwards))
     jobs = min(request.jobs or automatic_jobs(request.settings), max(1, len(todo)))
     executor = make_executor(jobs, request.settings)
     try:
-        if todo:
-            check_plan(todo, plugins, request.settings, executor)
+        if todo or later:
+            check_plan([*todo, *later], plugins, request.settings, executor)
         with _writable(request.db) as store:
             record_plan(store, info, plugins)
             return run_members(info.members, store, executor, make_reporter(plugins.tasks))
@@ -112,13 +116,26 @@ def _run(info: SuiteInfo, plugins: Plugins, request: Request, make_reporter: Rep
         executor.close()
 
 
+def _missing(db: str, members: Sequence[Member]) -> list[Member]:
+    done = finished_trials(db, members)
+    return [member for member in members if member.trial.id not in done]
+
+
 def finished_trials(db: str, members: Sequence[Member]) -> set[str]:
     """Ids of the members' trials that have an ok run; a database that does not exist yet has none."""
+    with existing_store(db) as store:
+        return set() if store is None else store.finished([member.trial.id for member in members])
+
+
+@contextmanager
+def existing_store(db: str) -> Iterator[Store | None]:
+    """The store at `db`, its schema brought up to date; None, and nothing is made, if there is none yet."""
     path = Database(db).path
     if path is not None and not path.exists():
-        return set()
+        yield None
+        return
     with open_store(db) as store:
-        return store.finished([member.trial.id for member in members])
+        yield store
 
 
 def record_plan(store: Store, info: SuiteInfo, plugins: Plugins) -> None:

@@ -13,7 +13,7 @@ from harness.api import Baseline, DataRoot, LinearMethod, Task
 from harness.counts import Counts, Shape, count
 from harness.memory_estimate import training_bytes
 from harness.plugins import Plugins, make_method
-from harness.printed import Printed
+from harness.printed import PrintedCount
 from harness.records import SuiteInfo
 from harness.settings import Settings
 from harness.trial import Trial
@@ -142,7 +142,7 @@ class Estimator:
         return self._sizes[task.name]
 
 
-def _agrees(printed: Printed | None, counts: Counts) -> bool | None:
+def _agrees(printed: PrintedCount | None, counts: Counts) -> bool | None:
     if printed is None or counts.adapter_params is None:
         return None
     return printed.agrees(counts.adapter_params, counts.head_params)

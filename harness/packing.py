@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness import loop
 from harness.batching import Encoded
 from harness.errors import UserError
 
@@ -52,16 +53,10 @@ def without_cache(model: nn.Module) -> Iterator[None]:
 def check_apart(model: nn.Module, packed: Mapping[str, Tensor], padded: Mapping[str, Tensor]) -> None:
     """Raise UserError unless a packed batch has the loss of the padded one: the rows do not see each other."""
     device = next(model.parameters()).device
-    mode = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), without_cache(model):
-            losses = [
-                float(model(**{name: value.to(device) for name, value in batch.items()}).loss)
-                for batch in (packed, padded)
-            ]
-    finally:
-        model.train(mode)
+    with loop.evaluating(model), without_cache(model):
+        losses = [
+            float(model(**{name: value.to(device) for name, value in batch.items()}).loss) for batch in (packed, padded)
+        ]
     if abs(losses[0] - losses[1]) > _TOLERANCE * max(1.0, abs(losses[1])):
         raise UserError(
             f"{type(model).__name__} does not keep packed rows apart (loss {losses[0]:.4g} instead of "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from harness.printed import Printed
+from harness.printed import PrintedCount
 from harness.trial import Trial
 
 UNPARSED = "unparsed: "
@@ -106,7 +106,7 @@ class SuiteInfo:
     rank_by: str
     """"last", "selected" (best epoch on `select`; the default) or "optimistic" (best epoch on test)."""
     members: tuple[Member, ...]
-    printed: Mapping[tuple[str, str], Printed] = field(default_factory=dict)
+    printed: Mapping[tuple[str, str], PrintedCount] = field(default_factory=dict)
     """Counts that a paper prints, by task and label, for the plan; the database does not keep them."""
 
 

@@ -13,7 +13,7 @@ from harness.errors import UserError, unknown
 from harness.fields import make_recipe
 from harness.overrides import Override, split_overrides
 from harness.plugins import Plugins, make_method
-from harness.printed import Printed
+from harness.printed import PrintedCount
 from harness.records import Member, SuiteInfo
 from harness.reshaping import with_backbones, with_train_size
 from harness.settings import Settings
@@ -56,7 +56,7 @@ class MethodEntry:
     """What a search may choose for this row, beside the suite's shared space."""
     tasks: tuple[str, ...] = ()
     """Tasks that the row is for; empty for all."""
-    printed: Printed | None = None
+    printed: PrintedCount | None = None
     """The parameter count that a paper prints for this row on the suite's own backbone."""
 
 
@@ -143,7 +143,7 @@ def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugin
     return SuiteInfo(name, suite.title, suite.description, suite.rank_by, members, _printed(suite))
 
 
-def _printed(suite: Suite) -> dict[tuple[str, str], Printed]:
+def _printed(suite: Suite) -> dict[tuple[str, str], PrintedCount]:
     """Printed counts by task and label; a count was printed for the suite's own backbone and holds for no other."""
     return {
         (task.name, method.label): method.printed

@@ -21,9 +21,9 @@ from harness.claims.evaluation import compare
 from harness.claims.evidence import COLUMNS
 from harness.claims.findings import Finding
 from harness.claims.intervals import CAP, Contrast, further_seeds, judge
-from harness.claims.printed import PrintedNumber
 from harness.claims.sums import Difference, Equal, MaximumOf, MeanOf, Ratio, Wins
 from harness.errors import UserError
+from harness.printed import PrintedNumber
 
 
 def printed(*texts: str) -> tuple[PrintedNumber, ...]:

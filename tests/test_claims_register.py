@@ -23,11 +23,11 @@ from harness.claims.comparisons import Comparison
 from harness.claims.evaluation import evaluate
 from harness.claims.evidence import INITIALISATION_SHARE, load
 from harness.claims.findings import VERDICTS
-from harness.claims.printed import PrintedNumber
 from harness.claims.register import KINDS, Claim, load_claims
 from harness.cli import app
 from harness.errors import UserError
 from harness.plugins import discover
+from harness.printed import PrintedNumber
 from harness.records import Costs, Score
 from harness.store import open_store
 

@@ -74,7 +74,7 @@ def exported(trial: Trial, settings: Settings, place: Path, form: export_folder.
     batch = dict(trained.stage.batch(range(24)))
     batch.pop("labels")
     expected = logits(trained.stage.model, batch)
-    export_folder.write(trained, place, form, with_base=False)
+    export_folder.write(trained, place, form, str)
     return Export(batch, expected)
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_lora_says_what_can_be_done(method: str, settings: Settings, 
     settings = dataclasses.replace(settings, keep_adapters=True)
     trained = rebuild(wanted_of(run_of(trial_of(settings, method, {}), settings)), settings)
     with pytest.raises(UserError, match=r"--format merged"):
-        export_folder.write(trained, tmp_path / "out", "peft", with_base=False)
+        export_folder.write(trained, tmp_path / "out", "peft", str)
     assert not list(tmp_path.glob("*out*"))
 
 

@@ -16,7 +16,7 @@ from harness.cli import app
 from harness.errors import UserError
 from harness.overrides import parse_overrides
 from harness.plugins import Plugins, discover
-from harness.printed import Printed, make_printed
+from harness.printed import PrintedCount, make_printed
 from harness.records import SuiteInfo
 from harness.settings import Settings
 from harness.shipped import config_names, find_shipped
@@ -247,7 +247,7 @@ def test_counts_agree_to_the_printed_digits(params: int, text: str, adapter: int
 
 def test_printed_numbers_must_make_sense() -> None:
     assert make_printed(0, "", "here") is None
-    assert make_printed(92_160, "", "here") == Printed(92_160, "92,160")
+    assert make_printed(92_160, "", "here") == PrintedCount(92_160, "92,160")
     with pytest.raises(UserError, match=r"here: printed_as = '24.6K' is 24,600, but printed_params = 24576\."):
         make_printed(24_576, "24.6K", "here")
     with pytest.raises(UserError, match="must be a number such as"):

@@ -153,6 +153,17 @@ def test_a_grid_beyond_the_budget_is_an_error(tmp_path: Path, plugins: Plugins) 
         suite_of(text, tmp_path, plugins)
 
 
+def test_nothing_is_searched_for_a_suite_that_cannot_be_run_afterwards(tmp_path: Path) -> None:
+    file, db = tmp_path / "tune.toml", tmp_path / "tune.db"
+    mirrored = '[[task]]\nname = "mrpc"\nbackbone = "starter-encoder"\n'
+    grids = '[[grid]]\nname = "main"\ntasks = ["paraphrase"]\n[[grid]]\nname = "real"\ntasks = ["mrpc"]\n'
+    file.write_text(SUITE.replace("budget = 4", 'budget = 2\ngrids = ["main"]') + mirrored + grids)
+    places = ["--suite", str(file), "--db", str(db), "--cache-root", str(tmp_path), "--data-root", str(tmp_path)]
+    ran = CliRunner().invoke(app, ["run", "--jobs", "1", *places])
+    assert (ran.exit_code, "mrpc" in ran.stderr) == (2, True)
+    assert not db.exists()
+
+
 def test_one_command_searches_chooses_and_runs_the_tuned_row(tmp_path: Path) -> None:
     file, db = tmp_path / "tune.toml", tmp_path / "tune.db"
     file.write_text(SUITE.replace("budget = 4", "budget = 2"))

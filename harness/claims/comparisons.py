@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from harness.claims.evidence import Points
 from harness.claims.intervals import Contrast
-from harness.claims.printed import PrintedNumber
 from harness.errors import UserError
+from harness.printed import PrintedNumber
 from harness.suite import MAIN
 
 

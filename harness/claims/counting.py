@@ -9,9 +9,9 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from harness.claims.findings import Finding
-from harness.claims.printed import PrintedNumber
 from harness.errors import UserError, unknown
 from harness.plugins import Plugins, discover, make_method
+from harness.printed import PrintedNumber
 from harness.settings import Settings
 from harness.shipped import config_names
 

@@ -21,12 +21,12 @@ from typing import Any
 from harness.claims.comparisons import AtLeast, BestOf, Between, Comparison, Crossover, Spread, Value
 from harness.claims.confusion import F1Feasible, Grid
 from harness.claims.counting import Count
-from harness.claims.printed import PrintedNumber
 from harness.claims.requirements import Suites
 from harness.claims.sums import Difference, Equal, MaximumOf, MeanOf, Ratio, Wins
 from harness.errors import UserError, unknown
 from harness.fields import describe, fits
 from harness.plugins import Plugins
+from harness.printed import PrintedNumber
 
 REGISTER = Path(__file__).parent
 """Where the files of claims are."""

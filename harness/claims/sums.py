@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from harness.claims.findings import Finding
-from harness.claims.printed import PrintedNumber, in_words
 from harness.errors import UserError
+from harness.printed import PrintedNumber, in_words
 
 
 @dataclass(frozen=True)

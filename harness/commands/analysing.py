@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.exporting import Epoch, wanted_of
+from harness.commands.exporting import Epoch
 from harness.commands.options import DATABASE, AsJson, Database, Places, expanded
 from harness.commands.output import print_json, print_table
 from harness.errors import UserError, unknown
@@ -140,11 +140,11 @@ def _take_apart(
     analysis: Callable[[Subject, Question], Iterator[Answer]],
 ) -> None:
     from harness.analyses.trained_weights import Subject
-    from harness.export.trained import rebuild
+    from harness.export.trained import rebuild, stored_state
     from harness.store import open_store
 
     with open_store(chosen.db, create=False) as store:
-        wanted = wanted_of(store, store.run(chosen.run), chosen.epoch)
+        wanted = stored_state(store, store.run(chosen.run), chosen.epoch.value)
     trial = wanted.trial
     typer.echo(f"run {wanted.run_id}, epoch {wanted.epoch}: {trial.method} on {trial.task}", err=True)
     trained = rebuild(wanted, places.settings())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,9 @@ import typer
 
 from harness.commands.options import DATABASE, AsJson, Database, Places, expanded
 from harness.commands.output import print_json
-from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.export.folder import Exported
-    from harness.export.trained import Wanted
-    from harness.store import RunDetails, Store
 
 
 class Form(StrEnum):
@@ -45,37 +43,19 @@ def export(
 ) -> None:
     """Write the trained model of a run: from tensors that `run --keep-adapters` kept, else by training it again."""
     from harness.export.folder import check_target, write
-    from harness.export.trained import rebuild
+    from harness.export.trained import rebuild, stored_state
     from harness.store import open_store
     from reports.card import export_card
 
     check_target(folder)
     with open_store(db, create=False) as store:
         details = store.run(run)
-        wanted = wanted_of(store, details, epoch)
+        wanted = stored_state(store, details, epoch.value)
         title = {info.name: info for info in store.methods()}[details.record.trial.method]
     typer.echo(f"run {wanted.run_id}, epoch {wanted.epoch}: {wanted.trial.method} on {wanted.trial.task}", err=True)
-    exported = write(rebuild(wanted, places.settings()), folder, format.value, with_base)
-    (folder / "README.md").write_text(export_card(details, title, exported.record), encoding="utf-8")
+    card = partial(export_card, details, title)
+    exported = write(rebuild(wanted, places.settings()), folder, format.value, card, with_base)
     _report(exported, json)
-
-
-def wanted_of(store: Store, details: RunDetails, epoch: Epoch) -> Wanted:
-    """The state of a stored run after that epoch; UserError for a run that did not end well."""
-    from harness.evaluation import selected_epoch
-    from harness.export.trained import Wanted
-    from harness.records import SELECT
-
-    record = details.record
-    if record.status != "ok":
-        raise UserError(f"run {details.id} ended as {record.status}: it has no trained model.")
-    tasks = {(info.name, info.version): info for info in store.tasks()}
-    task = tasks[record.trial.task, record.trial.task_version]
-    last = max(score.epoch for score in record.scores)
-    number = last if epoch is Epoch.LAST else selected_epoch(record.scores, task.metrics[0])
-    splits = dict.fromkeys(score.split for score in record.scores if score.split != SELECT)
-    predictions = [store.predictions(details.id, split, number) for split in splits]
-    return Wanted(details.id, record, number, predictions)
 
 
 def _report(exported: Exported, json: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from harness import data, loop
+from harness import backbones, data, loop
 from harness.errors import UserError
 from harness.export.loading import BASE, RECORD, fingerprint, load_adapter
 from harness.export.peft_format import as_peft_model
@@ -50,7 +51,11 @@ def check_target(folder: Path) -> None:
         raise UserError(f"{parent} cannot be written.")
 
 
-def write(trained: Trained, folder: Path, form: Format, with_base: bool) -> Exported:
+Card = Callable[[dict[str, Any]], str]
+"""The model card, from what the export says of itself."""
+
+
+def write(trained: Trained, folder: Path, form: Format, card: Card, with_base: bool = False) -> Exported:
     """Write and verify. The trained model is taken apart on the way.
 
     with_base: put the backbone into the folder too; always done where a warm-up made it.
@@ -67,6 +72,7 @@ def write(trained: Trained, folder: Path, form: Format, with_base: bool) -> Expo
             _write_merged(trained, temporary)
         trained.stage.loaded.tokenizer.save_pretrained(temporary)
         (temporary / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        (temporary / "README.md").write_text(card(record), encoding="utf-8")
         seen = _logits(_load(temporary, trained, form).to(trained.stage.device), batch)
         exported = Exported(folder, record, float((seen - expected).abs().max()), float(expected.abs().max()))
         if not exported.difference <= _TOLERANCE * max(1.0, exported.largest):
@@ -125,13 +131,10 @@ def _record(trained: Trained, form: Format) -> dict[str, Any]:
 
 
 def _load(folder: Path, trained: Trained, form: Format) -> nn.Module:
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
     if form == "peft":
         adapted: nn.Module = load_adapter(folder, settings=trained.bench.settings)
         return adapted
-    generates = trained.bench.task.kind == "generation"
-    auto: Any = AutoModelForCausalLM if generates else AutoModelForSequenceClassification
+    auto = backbones.auto_class(trained.bench.task.kind)
     loaded: nn.Module = auto.from_pretrained(str(folder), dtype=torch.float32)
     return loaded
 

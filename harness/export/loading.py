@@ -45,11 +45,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def load_base(folder: Path, settings: Settings | None = None) -> nn.Module:
     """The backbone under an exported adapter, with a head of the right size: the one inside the export, or by name."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
     record = read_record(folder)
     base, options = record["base"], dict(record["configuration"])
-    auto: Any = AutoModelForCausalLM if record["task_type"] == "CAUSAL_LM" else AutoModelForSequenceClassification
+    auto = backbones.auto_class("generation" if record["task_type"] == "CAUSAL_LM" else "classification")
     inside = folder / BASE
     found = inside if inside.is_dir() else backbones.find_folder(base["name"], settings or Settings())
     revision = None if found or base["revision"].startswith("sha256:") else base["revision"]

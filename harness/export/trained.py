@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from harness.api import Baseline
 from harness.bench import Bench, Stage
 from harness.devices import pick_device
 from harness.errors import UserError
-from harness.evaluation import Evaluator
+from harness.evaluation import Evaluator, selected_epoch
 from harness.kept import KeptTensors
-from harness.records import Predictions, RunRecord
+from harness.records import SELECT, Predictions, RunRecord
 from harness.settings import Settings
+from harness.store import RunDetails, Store
 from harness.trial import Trial
 
 Factors = dict[str, tuple[Tensor, Tensor]]
@@ -53,6 +55,19 @@ class Trained:
     """Share of the run's stored test predictions that this model gives again, 0 to 1."""
     kept: bool = False
     """Whether the tensors are those that the run kept, and not trained again."""
+
+
+def stored_state(store: Store, details: RunDetails, which: Literal["selected", "last"]) -> Wanted:
+    """The state of a stored run after its selected or last epoch; UserError for a run that did not end well."""
+    record = details.record
+    if record.status != "ok":
+        raise UserError(f"run {details.id} ended as {record.status}: it has no trained model.")
+    tasks = {(info.name, info.version): info for info in store.tasks()}
+    primary = tasks[record.trial.task, record.trial.task_version].metrics[0]
+    last = max(score.epoch for score in record.scores)
+    number = last if which == "last" else selected_epoch(record.scores, primary)
+    splits = dict.fromkeys(score.split for score in record.scores if score.split != SELECT)
+    return Wanted(details.id, record, number, [store.predictions(details.id, split, number) for split in splits])
 
 
 def rebuild(wanted: Wanted, settings: Settings) -> Trained:

@@ -112,7 +112,7 @@ def measured(name: str, build: Callable[[nn.Module], nn.Module], options: argpar
     """Build the model, warm up, time the steps."""
     device = pick_device(options.device)
     gc.collect()
-    memory = measure.peak_memory_bytes(device)
+    memory = measure.MemoryGrowth(device)
     with memory:
         model = build(decoder(options, device)).train()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

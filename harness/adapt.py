@@ -116,13 +116,11 @@ class Attachment:
 
     def merge(self) -> None:
         """Replace every adapted map by one plain map of the same function."""
-        for name in self.originals:
-            _replace(self.model, name, self.adapted(name).merged())
+        place(self.model, {name: self.adapted(name).merged() for name in self.originals})
 
     def detach(self) -> None:
         """Put the backbone's own maps back, bit for bit as they were."""
-        for name, original in self.originals.items():
-            _replace(self.model, name, original)
+        place(self.model, self.originals)
 
     def adapted(self, name: str) -> AdaptedLinear:
         """The adapted map that stands at `name`."""
@@ -222,6 +220,12 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
     if not isinstance(module, nn.Linear):
         raise TypeError(f"{name} is a {type(module).__name__}, not a linear map")
     return module
+
+
+def place(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Put modules where the model has others by the same names."""
+    for name, module in modules.items():
+        _replace(model, name, module)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

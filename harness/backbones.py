@@ -180,6 +180,22 @@ def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loade
     return Loaded(model, tokenizer, head, head or output_names(model), digest)
 
 
+def draw_head(loaded: Loaded, task: Task, seed: int) -> None:
+    """Give a loaded model the head that `load` would have drawn for this task and seed."""
+    import torch
+
+    heads = [loaded.model.get_submodule(name) for name in loaded.head]
+    devices = [next(head.parameters()).device for head in heads]
+    for head in heads:
+        head.to("cpu")  # other devices have other random streams
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "head", task.name))
+        for _ in ("while loading", "after it"):
+            _redraw(loaded.model, loaded.head)
+    for head, device in zip(heads, devices, strict=True):
+        head.to(device)
+
+
 def _redraw(model: nn.Module, head: tuple[str, ...]) -> None:
     """Initialise the head again from the current RNG state, whatever loading drew before it."""
     for name in head:

@@ -61,6 +61,11 @@ class Stage:
         """The batch of these row numbers as one row without padding."""
         return packing.pack(self.encoded, rows)
 
+    def step(self, rows: Sequence[int], recipe: Recipe) -> list[loop.Batch]:
+        """The micro-batches of one optimizer step."""
+        batch = self.packed if recipe.packing else self.batch
+        return [batch(part) for part in _split(rows, recipe.accumulation)]
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -113,8 +118,14 @@ def load(bench: Bench, device: torch.device) -> Stage:
     if trial.recipe.backbone_dropout >= 0:
         _set_dropout(loaded.model, trial.recipe.backbone_dropout)
     loaded.model.to(device)
-    drop_long = trial.recipe.long_answers == "drop"
-    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, trial.recipe.max_length, drop_long)
+    return beside(bench, loaded, device)
+
+
+def beside(bench: Bench, loaded: backbones.Loaded, device: torch.device) -> Stage:
+    """A trial's training rows beside a backbone that is loaded already."""
+    recipe = bench.trial.recipe
+    drop_long = recipe.long_answers == "drop"
+    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, recipe.max_length, drop_long)
     return Stage(loaded, device, encoded)
 
 
@@ -130,14 +141,13 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
     """Fit what is trainable."""
     recipe = phase.recipe
 
-    batch = stage.packed if recipe.packing else stage.batch
     if recipe.packing:
         first = range(min(recipe.batch_size, len(stage.encoded)))
         packing.check_apart(stage.model, stage.packed(first), stage.batch(first))
 
     def steps() -> Iterator[list[list[loop.Batch]]]:
         for batches in row_order(bench, stage, phase):
-            yield [[batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
+            yield [stage.step(rows, recipe) for rows in batches]
 
     special: tuple[ParameterGroup, ...] = ()
     if phase.method is not None:

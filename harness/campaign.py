@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from harness.api import Task
 from harness.database import Database
 from harness.execution import Outcome, run_members
 from harness.executors import automatic_jobs, make_executor
+from harness.pack.plan import check_pack, make_packs
 from harness.plugins import Plugins, discover, method_info, task_info
 from harness.preflight import check_disk, check_plan
 from harness.progress import Reporter
@@ -85,6 +87,7 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
 
     Raises UserError before any training, with the database as it was, if the request cannot be carried out.
     """
+    check_pack(request.settings.pack)
     plans = make_plan(request)
     if plans.search is None:
         return plans.info, _run(plans.info, plans.plugins, request, make_reporter)
@@ -111,7 +114,8 @@ def _run(
             check_plan([*todo, *later], plugins, request.settings, executor)
         with _writable(request.db) as store:
             record_plan(store, info, plugins)
-            return run_members(info.members, store, executor, make_reporter(plugins.tasks))
+            packer = partial(make_packs, plugins=plugins, pack=request.settings.pack, jobs=jobs)
+            return run_members(info.members, store, executor, make_reporter(plugins.tasks), packer)
     finally:
         executor.close()
 

@@ -56,6 +56,7 @@ class Meter:
         return replace(
             result,
             train_flops=measure.train_flops(self.steps.train, trained.shapes),
+            step_seconds=measure.step_seconds(trained.seconds, trained.steps),
             examples_per_second=measure.examples_per_second(trained.examples, trained.seconds),
             tokens_per_second=measure.tokens_per_second(trained.tokens, trained.seconds),
             padding_share=measure.padding_share(trained.tokens, trained.slots),

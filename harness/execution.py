@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.executors import Executor
+from harness.pack.plan import Pack
 from harness.progress import Reporter
 from harness.records import Member, RunRecord
 from harness.trial import Trial
@@ -45,7 +46,17 @@ class Outcome:
         return not self.failed and not self.interrupted
 
 
-def run_members(members: Sequence[Member], store: Store, executor: Executor, reporter: Reporter) -> Outcome:
+Packer = Callable[[Sequence[Trial]], Sequence[Pack]]
+
+
+def one_by_one(trials: Sequence[Trial]) -> list[Pack]:
+    """Every trial alone."""
+    return [(trial,) for trial in trials]
+
+
+def run_members(
+    members: Sequence[Member], store: Store, executor: Executor, reporter: Reporter, packer: Packer = one_by_one
+) -> Outcome:
     """Run what `members` lack. After Ctrl-C the outcome says `interrupted`; nothing finished is lost."""
     trials = distinct_trials(members)
     finished = store.finished([trial.id for trial in trials])
@@ -57,7 +68,7 @@ def run_members(members: Sequence[Member], store: Store, executor: Executor, rep
     reporter.begin(labels, total=len(todo), skipped=outcome.skipped)
     try:
         if todo:
-            executor.run(todo, _Recorder(store, reporter, outcome))
+            executor.run(packer(todo), _Recorder(store, reporter, outcome))
     except KeyboardInterrupt:
         outcome.interrupted = True
     finally:

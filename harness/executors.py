@@ -19,6 +19,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from harness.pack.plan import Pack
 from harness.records import RunRecord, Status
 from harness.settings import Settings
 from harness.trial import Trial
@@ -27,6 +28,8 @@ PROGRESS_SECONDS = 0.2
 """A worker reports its steps at most this often."""
 
 MOST_AUTOMATIC_JOBS = 4
+
+STOPPED = "stopped by the user"
 
 Calculation = Callable[[Any, Settings], Any]
 
@@ -48,7 +51,7 @@ class Executor(Protocol):
         """`function(argument, settings)` computed where trials run; a UserError in it is raised here."""
         ...
 
-    def run(self, trials: Sequence[Trial], listener: Listener) -> None:
+    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
         """Run all trials. On KeyboardInterrupt what is under way is stopped and handed over as `interrupted`."""
         ...
 
@@ -101,8 +104,39 @@ def unfinished(trial: Trial, started: datetime, status: Status, reason: str) -> 
     return RunRecord(trial, status, started, datetime.now(UTC), reason=reason)
 
 
+class UnderWay:
+    """Passes on what it hears, and knows which trials have begun and not ended."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._begun: dict[str, tuple[Trial, datetime]] = {}
+        self._reports: dict[str, Throttled] = {}
+
+    def started(self, trial: Trial) -> None:
+        """A trial that begins anew (alone, after its pack could not go on) is not announced again."""
+        if trial.id not in self._begun:
+            self._begun[trial.id] = (trial, datetime.now(UTC))
+            self._reports[trial.id] = Throttled(partial(self._listener.progress, trial))
+            self._listener.started(trial)
+
+    def progress(self, trial: Trial, done: int, total: int) -> None:
+        self._reports[trial.id](done, total)
+
+    def finished(self, record: RunRecord) -> None:
+        self._begun.pop(record.trial.id, None)
+        self._reports.pop(record.trial.id, None)
+        self._listener.finished(record)
+
+    def end(self, status: Status, reason: str, trials: Sequence[Trial] | None = None) -> None:
+        """Hand over a record of each trial that is under way (of `trials`, if they are given)."""
+        chosen = None if trials is None else {trial.id for trial in trials}
+        for trial, started in list(self._begun.values()):
+            if chosen is None or trial.id in chosen:
+                self.finished(unfinished(trial, started, status, reason))
+
+
 class InProcess:
-    """Runs one trial after the other here."""
+    """Runs one pack after the other here."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -110,20 +144,17 @@ class InProcess:
     def call(self, function: Calculation, argument: Any) -> Any:
         return function(argument, self._settings)
 
-    def run(self, trials: Sequence[Trial], listener: Listener) -> None:
-        from harness.runner import run_trial
+    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+        from harness.pack.run import run_trials
 
-        for trial in trials:
-            started = datetime.now(UTC)
-            listener.started(trial)
-            report = Throttled(partial(listener.progress, trial))
-            try:
-                record = run_trial(trial, self._settings, report)
-            except KeyboardInterrupt:
-                with interrupts_ignored():
-                    listener.finished(unfinished(trial, started, "interrupted", "stopped by the user"))
-                raise
-            listener.finished(record)
+        under_way = UnderWay(listener)
+        try:
+            for pack in packs:
+                run_trials(pack, self._settings, under_way)
+        except KeyboardInterrupt:
+            with interrupts_ignored():
+                under_way.end("interrupted", STOPPED)
+            raise
 
     def close(self) -> None:
         """Nothing to release."""

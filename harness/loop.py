@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,43 @@ class Progress:
     shapes: dict[tuple[int, int], int] = field(default_factory=dict)
     """How many micro-batches of each shape (rows, padded length) were trained on."""
     losses: list[tuple[int, float]] = field(default_factory=list)
+
+    def count(self, batch: Batch) -> None:
+        """Add the rows, tokens and shape of one micro-batch."""
+        rows, length = batch["input_ids"].shape
+        packed = "position_ids" in batch  # positions begin anew with every row
+        self.examples += int((batch["position_ids"] == 0).sum()) if packed else rows
+        self.tokens += rows * length if packed else int(batch["attention_mask"].sum())
+        self.slots += rows * length
+        self.shapes[rows, length] = self.shapes.get((rows, length), 0) + 1
+
+
+class LossCurve:
+    """Gathers a training's losses on the device and now and then moves their mean into its progress."""
+
+    def __init__(self, progress: Progress, total_steps: int) -> None:
+        self.progress = progress
+        self.interval = max(1, total_steps // LOSS_POINTS)
+        self.pending: list[Tensor] = []
+
+    def add(self, loss: Tensor) -> None:
+        """The loss of the step that `progress` has just counted.
+
+        Raises TrialFailure("diverged") as soon as a loss that is not finite is noticed.
+        """
+        self.pending.append(loss)
+        if self.progress.steps % self.interval == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Move pending losses into the curve; the only place where the host waits for the device."""
+        if not self.pending:
+            return
+        mean = float(torch.stack(self.pending).mean())
+        self.pending.clear()
+        if not math.isfinite(mean):
+            raise TrialFailure("diverged", f"the training loss was {mean} at step {self.progress.steps}")
+        self.progress.losses.append((self.progress.steps, mean))
 
 
 @dataclass(frozen=True)
@@ -82,22 +119,22 @@ def fit(
     progress = Progress()
     device = next(model.parameters()).device
     parameters = [parameter for group in groups for parameter in group["params"]]
-    trainer: _Trainer | None = None
+    trainer: Trainer | None = None
     for number, steps in enumerate(epochs, start=1):
         if trainer is None:
-            trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
+            trainer = Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
         model.train()
         with train_seconds(device) as watch:
             for step in steps:
                 trainer.step(step)
                 hooks.after_step(progress.steps)
-            trainer.flush()
+            trainer.curve.flush()
         progress.seconds += watch.seconds
         hooks.after_epoch(number)
     return progress
 
 
-class _Trainer:
+class Trainer:
     """Optimizer, schedule and loss curve of one training."""
 
     def __init__(
@@ -110,23 +147,19 @@ class _Trainer:
         progress: Progress,
         hooks: Hooks,
     ) -> None:
-        from transformers import get_scheduler
-
         self.model, self.parameters, self.recipe, self.progress = model, parameters, recipe, progress
         self.after_update = hooks.after_update
         self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay, fused=True)
-        warmup = warmup_steps(recipe, total_steps)
-        self.scheduler = get_scheduler(recipe.schedule, self.optimizer, warmup, total_steps)
-        self.interval = max(1, total_steps // LOSS_POINTS)
-        self.pending: list[Tensor] = []
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_schedule(recipe, total_steps))
+        self.curve = LossCurve(progress, total_steps)
 
     def step(self, micro_batches: Sequence[Batch]) -> None:
         """One optimizer step on the mean loss over all items of the micro-batches, which are still on the host."""
         device = self.parameters[0].device
-        items = [_items(batch) for batch in micro_batches]
+        items = [loss_items(batch) for batch in micro_batches]
         loss = torch.zeros((), device=device)
         for batch, count in zip(micro_batches, items, strict=True):
-            self._count(batch)
+            self.progress.count(batch)
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             with autocast(device, self.recipe.precision):
                 part = self.model(**moved).loss * (count / sum(items))
@@ -139,27 +172,17 @@ class _Trainer:
         self.progress.steps += 1
         self.after_update(self.progress.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        self.pending.append(loss)
-        if self.progress.steps % self.interval == 0:
-            self.flush()
+        self.curve.add(loss)
 
-    def flush(self) -> None:
-        """Move pending losses into the curve; the only place where the host waits for the device."""
-        if not self.pending:
-            return
-        mean = float(torch.stack(self.pending).mean())
-        self.pending.clear()
-        if not math.isfinite(mean):
-            raise TrialFailure("diverged", f"the training loss was {mean} at step {self.progress.steps}")
-        self.progress.losses.append((self.progress.steps, mean))
 
-    def _count(self, batch: Batch) -> None:
-        rows, length = batch["input_ids"].shape
-        packed = "position_ids" in batch  # positions begin anew with every row
-        self.progress.examples += int((batch["position_ids"] == 0).sum()) if packed else rows
-        self.progress.tokens += rows * length if packed else int(batch["attention_mask"].sum())
-        self.progress.slots += rows * length
-        self.progress.shapes[rows, length] = self.progress.shapes.get((rows, length), 0) + 1
+def rate_schedule(recipe: Recipe, total_steps: int) -> Callable[[int], float]:
+    """The factor on the learning rates at each optimizer step, the first of which is step 0."""
+    from transformers import get_scheduler
+
+    unused = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    warmup = warmup_steps(recipe, total_steps)
+    (factor,) = get_scheduler(recipe.schedule, unused, warmup, total_steps).lr_lambdas
+    return cast(Callable[[int], float], factor)
 
 
 def warmup_steps(recipe: Recipe, total_steps: int) -> int:
@@ -174,7 +197,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return contextlib.nullcontext()
 
 
-def _items(batch: Batch) -> int:
+def loss_items(batch: Batch) -> int:
     """What the loss is a mean over: rows, or answer tokens (labels other than -100)."""
     labels = batch["labels"]
     return int((labels[:, 1:] != -100).sum()) if labels.ndim == 2 else len(labels)
@@ -187,10 +210,13 @@ def predict(model: nn.Module, batches: Iterable[tuple[Sequence[int], Batch]], ki
     with evaluating(model), autocast(device, precision):
         for indices, batch in batches:
             inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
-            logits = model(**inputs).logits.float()
-            answers = logits[:, 0] if kind == "regression" else logits.argmax(dim=-1)
-            values.update(zip(indices, answers.tolist(), strict=True))
+            values.update(zip(indices, answers(model(**inputs).logits, kind).tolist(), strict=True))
     return [values[index] for index in range(len(values))]
+
+
+def answers(logits: Tensor, kind: Kind) -> Tensor:
+    """[rows] class ids, or the numbers of a regression, from logits [rows, classes]."""
+    return logits.float()[:, 0] if kind == "regression" else logits.argmax(dim=-1)
 
 
 @contextlib.contextmanager

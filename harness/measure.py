@@ -5,8 +5,9 @@ The site prints these docstrings through `DEFINITIONS`, so importing this module
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import memory
@@ -133,13 +134,18 @@ def init_seconds(device: torch.device) -> Stopwatch:
 def train_seconds(device: torch.device) -> Stopwatch:
     """Wall-clock seconds of the training steps: batches to the device, forward, backward, clipping, update.
 
-    Evaluation between epochs and the start (warm-up) are left out.
+    Evaluation between epochs and the start (warm-up) are left out. A run that shared its steps with others (see
+    pack_trials) has no time of its own: steps of it alone were measured, of a small and of a large batch, three times
+    in turn with other trials, and added up over the batches that it trained on, on a line between the two sizes.
     """
     return Stopwatch(device)
 
 
 def eval_seconds(device: torch.device) -> Stopwatch:
-    """Wall-clock seconds of all evaluations, on `select` and the test sets after every epoch, metrics included."""
+    """Wall-clock seconds of all evaluations, on `select` and the test sets after every epoch, metrics included.
+
+    In a run that was evaluated together with others: as in train_seconds, from batches of it alone, without metrics.
+    """
     return Stopwatch(device)
 
 
@@ -149,6 +155,31 @@ def start_seconds(device: torch.device) -> Stopwatch:
     Empty for the pretrained start.
     """
     return Stopwatch(device)
+
+
+def step_seconds(train_seconds: float, steps: int) -> float | None:
+    """Training seconds per optimizer step, alone on the device."""
+    return train_seconds / steps if steps else None
+
+
+def step_seconds_spread(rounds: Sequence[float], steps: int) -> float:
+    """Standard deviation of step_seconds over the repeated measurements; empty for a run that ran alone, once."""
+    return statistics.stdev(seconds / steps for seconds in rounds)
+
+
+def pack_trials(trials: int) -> int:
+    """The most trials that shared this run's steps, itself included; empty for a run that ran alone."""
+    return trials
+
+
+def pack_seconds(device: torch.device) -> Stopwatch:
+    """Wall-clock seconds during which this run was in its pack, evaluations and all. Says nothing about the method."""
+    return Stopwatch(device)
+
+
+def pack_share_seconds(steps: Sequence[tuple[float, int]]) -> float:
+    """This run's share of its pack's training steps: each step's seconds over the number of trials in it, summed."""
+    return sum(seconds / trials for seconds, trials in steps)
 
 
 # --------------------------------------------------------------------------------------- throughput
@@ -172,18 +203,31 @@ def padding_share(tokens: int, slots: int) -> float | None:
 # -------------------------------------------------------------------------------------------- bytes
 
 
-def peak_memory_bytes(device: torch.device) -> PeakMemory:
-    """Largest memory at any moment of the run, from before the backbone is loaded to after the last evaluation.
+def peak_memory_bytes(resident: int, growth: int | None) -> int | None:
+    """Bytes of the backbone, and by how much memory grew at most from the method's initialisation to the last score.
 
-    CUDA: bytes that tensors held on the device, the backbone included; neither the allocator's reserve nor the
-    driver. CPU: growth of the process's resident memory over that at the start of the run, so libraries and data
-    that were loaded before are left out. Empty where neither can be read. Compare within one kind of device only.
+    CUDA: bytes that tensors held on the device; neither the allocator's reserve nor the driver. CPU: resident memory
+    of the process beyond what it held before the initialisation, so libraries and data are left out. Empty where that
+    cannot be read. Compare within one kind of device only. In a run that shared its steps with others the growth is
+    that of the initialisation, or of its own tensors with a step and an evaluation of it alone on the largest batches.
+
+    resident: bytes of the backbone's tensors. growth: None if unknown.
     """
-    return PeakMemory(device)
+    return None if growth is None else resident + growth
 
 
-class PeakMemory:
-    """Context manager; `bytes` is the peak inside it, None if it cannot be known. See `peak_memory_bytes`."""
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes in memory; tensors that share theirs count once."""
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Bytes of a model's parameters and buffers."""
+    return tensor_bytes((*model.parameters(), *model.buffers()))
+
+
+class MemoryGrowth:
+    """Context manager; `bytes` is how much memory grew at most inside it, None if that cannot be known."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -194,6 +238,7 @@ class PeakMemory:
 
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+            self._held = torch.cuda.memory_allocated(self.device)
         elif self.device.type == "cpu":
             self._before = memory.begin()
         return self
@@ -202,7 +247,7 @@ class PeakMemory:
         import torch
 
         if self.device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self.device)
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._held
         elif self.device.type == "cpu":
             self.bytes = memory.growth(self._before)
 
@@ -232,6 +277,11 @@ DEFINITIONS: dict[str, Callable[..., Any]] = {
     "train_seconds": train_seconds,
     "eval_seconds": eval_seconds,
     "start_seconds": start_seconds,
+    "step_seconds": step_seconds,
+    "step_seconds_spread": step_seconds_spread,
+    "pack_trials": pack_trials,
+    "pack_seconds": pack_seconds,
+    "pack_share_seconds": pack_share_seconds,
     "examples_per_second": examples_per_second,
     "tokens_per_second": tokens_per_second,
     "padding_share": padding_share,

@@ -43,6 +43,11 @@ class Costs:
     train_seconds: float | None = None
     eval_seconds: float | None = None
     start_seconds: float | None = None
+    step_seconds: float | None = None
+    step_seconds_spread: float | None = None
+    pack_trials: int | None = None
+    pack_seconds: float | None = None
+    pack_share_seconds: float | None = None
     examples_per_second: float | None = None
     tokens_per_second: float | None = None
     padding_share: float | None = None

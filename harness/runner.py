@@ -5,24 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 
-from harness import adapt, costs, loop, measure
 from harness import bench as stages
+from harness import costs, loop, measure, outcomes
 from harness.api import Baseline
 from harness.bench import Bench, Stage
 from harness.devices import pick_device
-from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator, references
-from harness.kept import KeptTensors
-from harness.provenance import provenance
-from harness.records import Costs, ParameterCounts, RunRecord, Status
+from harness.records import ParameterCounts, RunRecord
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -38,27 +33,9 @@ def run_trial(trial: Trial, settings: Settings, progress: ProgressCallback = lam
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the commands, whatever plugins print
             record = _run(stages.prepare(trial, settings), progress)
-    except TrialFailure as error:
-        record = _failure(trial, error.status, error)
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        record = _failure(trial, "oom", error)
     except Exception as error:  # a plugin may raise anything; the grid goes on, the run's row keeps the traceback
-        record = _failure(trial, "failed", error)
-    facts = {**provenance(settings), **record.provenance}
-    return dataclasses.replace(record, started_at=started, finished_at=datetime.now(UTC), provenance=facts)
-
-
-def _failure(trial: Trial, status: Status, error: Exception) -> RunRecord:
-    message = str(error).split("\n")[0]
-    known = isinstance(error, TrialFailure | UserError)
-    return RunRecord(
-        trial,
-        status,
-        datetime.now(UTC),
-        datetime.now(UTC),
-        reason=message if known else f"{type(error).__name__}: {message}",
-        traceback="".join(traceback.format_exception(error)),
-    )
+        record = outcomes.failed(trial, error)
+    return outcomes.finished(record, started, settings)
 
 
 def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
@@ -66,15 +43,16 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         return _run_baseline(bench, bench.method)
     device = pick_device(bench.settings.device)
     meter = costs.Meter()
-    with measure.peak_memory_bytes(device) as memory:
-        with measure.load_seconds(device) as load:
-            stage = stages.load(bench, device)
-        started = stages.start(bench, stage)
+    with measure.load_seconds(device) as load:
+        stage = stages.load(bench, device)
+    started = stages.start(bench, stage)
+    resident = measure.model_bytes(stage.model)
+    with measure.MemoryGrowth(device) as memory:
         with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
         meter.count(bench, stage)
         evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
-        keep = _keeper(bench, attachment)
+        keep = outcomes.keeper(bench, attachment)
         trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
     measured = dataclasses.replace(
         meter.costs(bench, stage, trained),
@@ -82,34 +60,10 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         init_seconds=initialisation.seconds + cached_seconds,
         eval_seconds=eval_seconds,
         start_seconds=started.seconds,
-        peak_memory_bytes=memory.bytes,
+        peak_memory_bytes=measure.peak_memory_bytes(resident, memory.bytes),
         adapter_bytes=measure.adapter_bytes(attachment.stored_tensors()),
     )
-    record = _record(bench, evaluator, measured)
-    return dataclasses.replace(
-        record,
-        parameters=measure.count_parameters(stage.model, stage.loaded.output),
-        losses=trained.losses,
-        provenance={
-            **record.provenance,
-            **_start_facts(started),
-            **_dropped(bench, stage),
-            "backbone_sha256": stage.loaded.sha256,
-        },
-    )
-
-
-def _start_facts(started: stages.Started) -> dict[str, Any]:
-    """Whether a start on other rows brought its head along, for the run's provenance."""
-    if started.head_carried is None:
-        return {}
-    return {"start_head": "carried over" if started.head_carried else "drawn afresh: the shapes differ"}
-
-
-def _dropped(bench: Bench, stage: Stage) -> dict[str, int]:
-    """How many training rows were left out as too long, if any were."""
-    count = len(bench.train) - len(stage.encoded)
-    return {"dropped_rows": count} if count else {}
+    return outcomes.sound(bench, stage, started, evaluator, measured, trained.losses)
 
 
 @dataclass(frozen=True)
@@ -119,18 +73,6 @@ class Callbacks:
     progress: ProgressCallback
     keep: Callable[[Evaluator, int], None]
     """Told the evaluator and the epoch after each evaluation."""
-
-
-def _keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, int], None]:
-    """Keeps the trained tensors of the last and the selected epoch, if the settings say so."""
-    kept = KeptTensors(bench.settings.cache_root, bench.trial.id)
-
-    def keep(evaluator: Evaluator, epoch: int) -> None:
-        if bench.settings.keep_adapters:
-            kept.save(epoch, attachment.stored_tensors())
-            kept.drop_all_but(evaluator.kept_epochs())
-
-    return keep
 
 
 def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> tuple[loop.Progress, float]:
@@ -159,19 +101,5 @@ def _run_baseline(bench: Bench, method: Baseline) -> RunRecord:
     labels = type(bench.train["label"])(references(bench.task, bench.train))
     for split, frame in bench.splits.items():
         evaluator.record(split, 0, method.predict(labels, len(frame), bench.task.kind))
-    record = _record(bench, evaluator, costs.NO_MODEL)
+    record = outcomes.scored(bench, evaluator, costs.NO_MODEL)
     return dataclasses.replace(record, parameters=ParameterCounts(adapter=0, head=0, total=0))
-
-
-def _record(bench: Bench, evaluator: Evaluator, measured: Costs) -> RunRecord:
-    now = datetime.now(UTC)
-    return RunRecord(
-        bench.trial,
-        "ok",
-        now,
-        now,
-        costs=measured,
-        scores=evaluator.scores,
-        predictions=evaluator.kept_predictions(),
-        provenance={"data_sha256": bench.data_sha256},
-    )

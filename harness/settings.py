@@ -33,5 +33,8 @@ class Settings:
     """Torch's intra-op threads per process; 0 leaves torch's default."""
     plugin_files: tuple[Path, ...] = ()
     """Files given with --plugin, loaded beside the two folders and the entry points."""
+    pack: str = "auto"
+    """How many trials share the steps of one model: "auto" (as many as pay and fit), a number, "off", or "verify":
+    as auto, and some of them run again alone and are compared."""
     keep_adapters: bool = False
     """Keep the trained tensors of runs below the cache root, for `export`."""

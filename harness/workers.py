@@ -9,13 +9,14 @@ import os
 import signal
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from harness.errors import UserError
-from harness.executors import Calculation, Listener, Throttled, available_cores, interrupts_ignored, unfinished
+from harness.executors import STOPPED, Calculation, Listener, UnderWay, available_cores, interrupts_ignored, unfinished
+from harness.pack.plan import Pack
 from harness.records import RunRecord
 from harness.settings import Settings
 from harness.trial import Trial
@@ -23,12 +24,13 @@ from harness.trial import Trial
 
 @dataclass
 class _Worker:
-    """One process, the pipe to it, and the trial that it works on."""
+    """One process, the pipe to it, and the trials that it has been given and not handed back."""
 
     process: Any
     pipe: Connection
-    trial: Trial | None = None
-    started: datetime | None = None
+    left: dict[str, Trial] = field(default_factory=dict)
+    given: int = 0
+    """How many they were."""
 
 
 class Workers:
@@ -52,18 +54,22 @@ class Workers:
             raise result
         return result
 
-    def run(self, trials: Sequence[Trial], listener: Listener) -> None:
-        waiting = list(reversed(trials))
+    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+        self._waiting = list(reversed(packs))
+        self._under_way = UnderWay(listener)
         self._open()
         try:
-            while waiting or self._busy():
+            while self._waiting or self._busy():
                 for worker in self._workers:
-                    if worker.trial is None and waiting:
-                        self._assign(worker, waiting.pop(), listener)
-                self._listen(listener)
+                    if not worker.left and self._waiting:
+                        self._assign(worker, self._waiting.pop())
+                self._listen()
         except KeyboardInterrupt:
             with interrupts_ignored():
-                self._interrupt(listener)
+                for worker in self._busy():
+                    worker.process.terminate()
+                    worker.left.clear()
+                self._under_way.end("interrupted", STOPPED)
             raise
 
     def close(self) -> None:
@@ -85,17 +91,18 @@ class Workers:
         return _Worker(process, here)
 
     def _busy(self) -> list[_Worker]:
-        return [worker for worker in self._workers if worker.trial is not None]
+        return [worker for worker in self._workers if worker.left]
 
-    def _assign(self, worker: _Worker, trial: Trial, listener: Listener) -> None:
-        worker.trial, worker.started = trial, datetime.now(UTC)
-        listener.started(trial)
+    def _assign(self, worker: _Worker, pack: Pack) -> None:
+        worker.left, worker.given = {trial.id: trial for trial in pack}, len(pack)
+        if len(pack) == 1:
+            self._under_way.started(pack[0])
         try:
-            worker.pipe.send(("trial", trial, None))
+            worker.pipe.send(("pack", pack, None))
         except OSError:
-            self._bury(worker, listener)
+            self._bury(worker)
 
-    def _listen(self, listener: Listener) -> None:
+    def _listen(self) -> None:
         """Wait until a worker says something, or dies, and act on it."""
         busy = {worker.pipe: worker for worker in self._busy()}
         for pipe in wait(list(busy)):
@@ -103,32 +110,27 @@ class Workers:
             try:
                 kind, content = worker.pipe.recv()
             except (EOFError, OSError):
-                self._bury(worker, listener)
+                self._bury(worker)
                 continue
-            if kind == "progress" and worker.trial is not None:
-                listener.progress(worker.trial, *content)
+            if kind == "started":
+                self._under_way.started(content)
+            elif kind == "progress":
+                self._under_way.progress(*content)
             elif kind == "record":
-                worker.trial = None
-                listener.finished(content)
+                worker.left.pop(content.trial.id, None)
+                self._under_way.finished(content)
 
-    def _bury(self, worker: _Worker, listener: Listener) -> None:
-        """Record the trial of a dead worker as failed and put a new worker in its place."""
+    def _bury(self, worker: _Worker) -> None:
+        """Put a new worker in the place of a dead one, and its trials back in smaller packs; a lone one has failed."""
         worker.process.join(timeout=5)
-        trial, started = worker.trial, worker.started
         worker.pipe.close()
-        reason = f"the worker process died: {_cause_of_death(worker.process)}"
         self._workers[self._workers.index(worker)] = self._start()
-        if trial is not None and started is not None:
-            listener.finished(unfinished(trial, started, "failed", reason))
-
-    def _interrupt(self, listener: Listener) -> None:
-        for worker in self._busy():
-            worker.process.terminate()
-        for worker in self._busy():
-            trial, started = worker.trial, worker.started
-            worker.trial = None
-            if trial is not None and started is not None:
-                listener.finished(unfinished(trial, started, "interrupted", "stopped by the user"))
+        left = tuple(worker.left.values())
+        if worker.given == 1:
+            self._under_way.end("failed", f"the worker process died: {_cause_of_death(worker.process)}", left)
+        else:
+            half = -(-len(left) // 2)
+            self._waiting += [pack for pack in (left[half:], left[:half]) if pack]
 
 
 def _cause_of_death(process: Any) -> str:
@@ -151,7 +153,10 @@ def _serve(pipe: Connection, settings: Settings) -> None:
             kind, order, argument = pipe.recv()
         except EOFError:
             return
-        pipe.send(_run_here(order, settings, pipe) if kind == "trial" else _call_here(order, argument, settings))
+        if kind == "pack":
+            _run_here(order, settings, _Piped(pipe))
+        else:
+            pipe.send(_call_here(order, argument, settings))
 
 
 def _call_here(function: Calculation, argument: Any, settings: Settings) -> tuple[str, Any]:
@@ -163,12 +168,33 @@ def _call_here(function: Calculation, argument: Any, settings: Settings) -> tupl
         return "error", RuntimeError(traceback.format_exc())
 
 
-def _run_here(trial: Trial, settings: Settings, pipe: Connection) -> tuple[str, RunRecord]:
-    started = datetime.now(UTC)
-    try:
-        from harness.runner import run_trial
+class _Piped:
+    """A worker's listener: tells the process that drives, and keeps which trials have not ended."""
 
-        return "record", run_trial(trial, settings, Throttled(lambda *steps: pipe.send(("progress", steps))))
-    except Exception as error:  # the runner itself failed: the trial is lost, the worker is not
-        record = unfinished(trial, started, "failed", f"{type(error).__name__}: {error}".split("\n")[0])
-        return "record", replace(record, traceback=traceback.format_exc())
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self.ended: set[str] = set()
+
+    def started(self, trial: Trial) -> None:
+        self._pipe.send(("started", trial))
+
+    def progress(self, trial: Trial, done: int, total: int) -> None:
+        self._pipe.send(("progress", (trial, done, total)))
+
+    def finished(self, record: RunRecord) -> None:
+        self.ended.add(record.trial.id)
+        self._pipe.send(("record", record))
+
+
+def _run_here(pack: Pack, settings: Settings, piped: _Piped) -> None:
+    started = datetime.now(UTC)
+    listener = UnderWay(piped)
+    try:
+        from harness.pack.run import run_trials
+
+        run_trials(pack, settings, listener)
+    except Exception as error:  # the runner itself failed: its trials are lost, the worker is not
+        for trial in pack:
+            if trial.id not in piped.ended:
+                record = unfinished(trial, started, "failed", f"{type(error).__name__}: {error}".split("\n")[0])
+                listener.finished(replace(record, traceback=traceback.format_exc()))

@@ -23,6 +23,7 @@ class HeadOnly(Method):
     title: ClassVar[str] = "Head only"
     formula: ClassVar[str] = "W"
     control: ClassVar[bool] = True
+    packable: ClassVar[bool] = True
 
     def attach(self, model: nn.Module, context: AttachContext) -> None:
         """Nothing beside a fresh head, which the harness trains; else unfreeze the output embedding."""

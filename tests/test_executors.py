@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from factories import METHODS, TASKS, make_record, make_trial
 
 from harness import executors
 from harness.errors import UserError
-from harness.execution import distinct_trials, run_members
+from harness.execution import distinct_trials, one_by_one, run_members
 from harness.executors import InProcess, Listener, automatic_jobs
+from harness.pack.plan import Pack
 from harness.progress import Bars, Lines, Reporter, Silent, duration, make_reporter
 from harness.records import Member, RunRecord
 from harness.settings import Settings
 from harness.store import Store, open_store
-from harness.trial import Trial
+from harness.trial import Recipe, Trial
 from harness.workers import Workers
 
 
@@ -34,8 +36,8 @@ class Scripted:
     def call(self, function: Any, argument: Any) -> Any:
         raise NotImplementedError
 
-    def run(self, trials: Sequence[Trial], listener: Listener) -> None:
-        for trial in trials:
+    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+        for trial in itertools.chain.from_iterable(packs):
             self.ran.append(trial)
             listener.started(trial)
             status: Any = self.endings.get(trial.seed, "ok")
@@ -108,7 +110,7 @@ def test_workers_record_an_interrupt_for_every_trial_under_way(settings: Setting
     heard = Impatient()
     workers = Workers(2, settings)
     with pytest.raises(KeyboardInterrupt):
-        workers.run([make_trial(seed=seed) for seed in range(4)], heard)
+        workers.run([(make_trial(seed=seed),) for seed in range(4)], heard)
     processes = [worker.process for worker in workers._workers]
     workers.close()
     assert [(record.trial.seed, record.status) for record in heard.records] == [(0, "interrupted"), (1, "interrupted")]
@@ -138,11 +140,39 @@ def test_a_worker_that_is_killed_costs_its_own_trial_only(toy_settings: Settings
     trials = [toy_trial(toy_settings, method, seed) for method, seed in [("dies", 0), ("majority", 0), ("majority", 1)]]
     heard = Heard()
     workers = Workers(1, toy_settings)
-    workers.run(trials, heard)
+    workers.run(one_by_one(trials), heard)
     workers.close()
     ends = [(record.trial.method, record.status) for record in heard.records]
     assert ends == [("dies", "failed"), ("majority", "ok"), ("majority", "ok")]
     assert "killed by SIGKILL" in heard.records[0].reason
+
+
+def test_a_worker_killed_by_one_trial_of_a_pack_costs_that_trial_only(toy_settings: Settings) -> None:
+    def lora(seed: int) -> Trial:
+        return dataclasses.replace(toy_trial(toy_settings, "lora", seed), parameters={"r": 2}, recipe=Recipe(epochs=1))
+
+    trials = [lora(0), toy_trial(toy_settings, "dies"), lora(1), lora(2)]
+    heard = Heard()
+    workers = Workers(1, dataclasses.replace(toy_settings, pack="4"))
+    workers.run([tuple(trials)], heard)
+    workers.close()
+    assert sorted((record.trial.method, record.status) for record in heard.records) == [
+        ("dies", "failed"),
+        *[("lora", "ok")] * 3,
+    ]
+
+
+def test_an_interrupt_leaves_a_record_of_every_trial_of_a_pack_that_has_begun(toy_settings: Settings) -> None:
+    trials = tuple(
+        toy_trial(toy_settings, method, seed) for method, seed in [("lora", 0), ("interrupts", 0), ("lora", 1)]
+    )
+    heard = Heard()
+    with pytest.raises(KeyboardInterrupt):
+        InProcess(dataclasses.replace(toy_settings, pack="4")).run([trials], heard)
+    assert [(record.trial.method, record.status) for record in heard.records] == [
+        ("lora", "interrupted"),
+        ("interrupts", "interrupted"),
+    ]
 
 
 def fail(argument: str, settings: Settings) -> None:
@@ -161,7 +191,7 @@ def test_in_process_interrupts_leave_a_record(toy_settings: Settings) -> None:
     heard = Heard()
     trials = [toy_trial(toy_settings, "majority"), toy_trial(toy_settings, "interrupts")]
     with pytest.raises(KeyboardInterrupt):
-        InProcess(toy_settings).run(trials, heard)
+        InProcess(toy_settings).run(one_by_one(trials), heard)
     assert [record.status for record in heard.records] == ["ok", "interrupted"]
 
 

@@ -239,11 +239,11 @@ class TestMemory:
     def test_the_peak_is_seen_after_the_memory_is_freed_and_each_time_anew(self) -> None:
         size = 48 * 2**20
         for _ in range(2):
-            with measure.PeakMemory(CPU) as peak:
+            with measure.MemoryGrowth(CPU) as peak:
                 torch.ones(size // 4).sum()
             assert peak.bytes is not None
             assert size * 0.9 < peak.bytes < size * 1.6
-        with measure.PeakMemory(CPU) as idle:
+        with measure.MemoryGrowth(CPU) as idle:
             pass
         assert idle.bytes is not None
         assert idle.bytes < size / 4

@@ -132,6 +132,9 @@ class Method(ABC):
     trains_head: ClassVar[bool] = True
     control: ClassVar[bool] = False
     """A row that is there to be compared with (head_only, majority), not a contender."""
+    packable: ClassVar[bool] = False
+    """Whether trials of it may share the steps of one model with others: only adapted maps and the head are trained,
+    and `after_update` is not used. A trial that trains more runs alone all the same."""
     requires_start: ClassVar[str] = ""
     """Name of the start without which the method means nothing ("warmup"), or empty."""
 
@@ -188,6 +191,7 @@ class LinearMethod(Method):
     `forward` is a pure function of its tensors, so that `torch.func.vmap` can carry it over many trials.
     """
 
+    packable: ClassVar[bool] = True
     scales_output: ClassVar[bool] = False
     """`forward` needs y = W x without the bias, which is then added to its result (DoRA)."""
 

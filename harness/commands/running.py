@@ -38,6 +38,14 @@ class Manner:
         typer.Option("--keep-adapters", help="Keep trained tensors in the cache, for `export`."),
     ] = False
 
+    pack: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N|off|verify",
+            help="Trials that share the steps of one model; auto: as many as pay and fit; verify: some also run alone.",
+        ),
+    ] = "auto"
+
     def job_count(self) -> int:
         """Trials at a time; 0 for automatic."""
         if self.jobs == "auto":
@@ -54,9 +62,8 @@ def run(choice: Choice, places: Places, manner: Manner) -> None:
     from harness.progress import make_reporter
 
     request = _request(choice, places, manner.db, manner.job_count())
-    request = dataclasses.replace(
-        request, settings=dataclasses.replace(request.settings, keep_adapters=manner.keep_adapters)
-    )
+    settings = dataclasses.replace(request.settings, keep_adapters=manner.keep_adapters, pack=manner.pack)
+    request = dataclasses.replace(request, settings=settings)
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:

@@ -1,0 +1,106 @@
+"""How a trial's end becomes a record, good or bad, alone or among others."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from harness import adapt, measure
+from harness.bench import Bench, Stage, Started
+from harness.errors import TrialFailure, UserError
+from harness.evaluation import Evaluator
+from harness.kept import KeptTensors
+from harness.provenance import provenance
+from harness.records import Costs, RunRecord, Status
+from harness.settings import Settings
+from harness.trial import Trial
+
+
+def failed(trial: Trial, error: Exception) -> RunRecord:
+    """The record of a trial that an error ended, with its traceback."""
+    status: Status = "failed"
+    if isinstance(error, TrialFailure):
+        status = error.status
+    elif isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        status = "oom"
+    message = str(error).split("\n")[0]
+    known = isinstance(error, TrialFailure | UserError)
+    now = datetime.now(UTC)
+    return RunRecord(
+        trial,
+        status,
+        now,
+        now,
+        reason=message if known else f"{type(error).__name__}: {message}",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def scored(bench: Bench, evaluator: Evaluator, costs: Costs) -> RunRecord:
+    """The record of a trial that ended well: scores, kept predictions, costs."""
+    now = datetime.now(UTC)
+    return RunRecord(
+        bench.trial,
+        "ok",
+        now,
+        now,
+        costs=costs,
+        scores=evaluator.scores,
+        predictions=evaluator.kept_predictions(),
+        provenance={"data_sha256": bench.data_sha256},
+    )
+
+
+def sound(
+    bench: Bench,
+    stage: Stage,
+    started: Started,
+    evaluator: Evaluator,
+    costs: Costs,
+    losses: Sequence[tuple[int, float]],
+) -> RunRecord:
+    """The record of a model that was trained to its end; the trial's own modules are in place."""
+    record = scored(bench, evaluator, costs)
+    facts = {**_start_facts(started), **_dropped(bench, stage), "backbone_sha256": stage.loaded.sha256}
+    return dataclasses.replace(
+        record,
+        parameters=measure.count_parameters(stage.model, stage.loaded.output),
+        losses=list(losses),
+        provenance={**record.provenance, **facts},
+    )
+
+
+def finished(record: RunRecord, started: datetime, settings: Settings) -> RunRecord:
+    """The record with its times and what is known of machine and software."""
+    facts = {**provenance(settings), **record.provenance}
+    return dataclasses.replace(record, started_at=started, finished_at=datetime.now(UTC), provenance=facts)
+
+
+def keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, int], None]:
+    """Keeps the trained tensors of the last and the selected epoch, if the settings say so."""
+    kept = KeptTensors(bench.settings.cache_root, bench.trial.id)
+
+    def keep(evaluator: Evaluator, epoch: int) -> None:
+        if bench.settings.keep_adapters:
+            kept.save(epoch, attachment.stored_tensors())
+            kept.drop_all_but(evaluator.kept_epochs())
+
+    return keep
+
+
+def _start_facts(started: Started) -> dict[str, Any]:
+    """Whether a start on other rows brought its head along, for the run's provenance."""
+    if started.head_carried is None:
+        return {}
+    return {"start_head": "carried over" if started.head_carried else "drawn afresh: the shapes differ"}
+
+
+def _dropped(bench: Bench, stage: Stage) -> dict[str, int]:
+    """How many training rows were left out as too long, if any were."""
+    count = len(bench.train) - len(stage.encoded)
+    return {"dropped_rows": count} if count else {}

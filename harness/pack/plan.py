@@ -1,0 +1,80 @@
+"""Which trials share a model. Knows no torch: the process that drives groups them, workers train them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from harness.api import Method, Task, settings_of
+from harness.errors import UserError
+from harness.plugins import Plugins
+from harness.trial import Recipe, Trial
+
+Pack = tuple[Trial, ...]
+"""Trials that a process is given together; of more than one, those that fit share steps, the others wait."""
+
+MOST_TOGETHER = 32
+"""Trials that a process is handed at once; an interrupt or a dead process costs at most what these had under way."""
+
+_OWN = ("epochs", "learning_rate", "head_learning_rate", "weight_decay", "schedule", "warmup_ratio", "clip")
+"""Recipe fields in which the trials of a pack may differ."""
+
+
+def check_pack(text: str) -> None:
+    """Raise UserError unless `text` is a value of `Settings.pack`."""
+    if text not in ("auto", "off", "verify") and not (text.isdecimal() and int(text) >= 1):
+        raise UserError(f"--pack {text}: give a number from 1 on, auto, off, or verify.")
+
+
+def make_packs(trials: Sequence[Trial], plugins: Plugins, pack: str, jobs: int) -> list[Pack]:
+    """Trials in packs, each trial once; those of one pack have one backbone, start and shape of a step.
+
+    Packs come before the trials that run alone, so that these fill the gaps at the end.
+    """
+    groups: dict[str, list[Trial]] = {}
+    alone: list[Pack] = []
+    for trial in trials:
+        key = None if pack in ("off", "1") else pack_key(trial, plugins)
+        if key is None:
+            alone.append((trial,))
+        else:
+            groups.setdefault(key, []).append(trial)
+    packs = [part for group in groups.values() for part in _cut(_neighbours(group), _size(len(group), pack, jobs))]
+    return sorted(packs, key=len, reverse=True) + alone
+
+
+def pack_key(trial: Trial, plugins: Plugins) -> str | None:
+    """Equal for trials that may share a model; None for one that must run alone."""
+    method, recipe, start = plugins.methods[trial.method], trial.recipe, trial.start
+    updates = method.after_update is not Method.after_update
+    if not method.packable or updates or recipe.packing or (start.kind == "transfer" and start.what == "adapter"):
+        return None
+    own = [] if start.kind == "pretrained" else [trial.task, trial.train_size, trial.seed]
+    parts = [dataclasses.asdict(trial.backbone), _shape(plugins.tasks[trial.task]), _shared(recipe)]
+    return json.dumps([*parts, settings_of(start), own], sort_keys=True)
+
+
+def _shape(task: Task) -> list[Any]:
+    return [task.kind, len(task.labels)]
+
+
+def _shared(recipe: Recipe) -> dict[str, Any]:
+    return {name: value for name, value in settings_of(recipe).items() if name not in _OWN}
+
+
+def _neighbours(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials with the very same batches next to each other: no padding is needed between them."""
+    order = {(trial.task, trial.seed, trial.train_size): number for number, trial in reversed(list(enumerate(trials)))}
+    return sorted(trials, key=lambda trial: order[trial.task, trial.seed, trial.train_size])
+
+
+def _size(trials: int, pack: str, jobs: int) -> int:
+    if pack.isdecimal():
+        return int(pack)
+    return min(MOST_TOGETHER, -(-trials // jobs))
+
+
+def _cut(trials: Sequence[Trial], size: int) -> list[Pack]:
+    return [tuple(trials[first : first + size]) for first in range(0, len(trials), size)]

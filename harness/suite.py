@@ -106,6 +106,7 @@ class Filters:
     seeds: tuple[int, ...] = ()
     train_sizes: tuple[int, ...] = ()
     backbones: tuple[str, ...] = ()
+    grids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def suite_names() -> list[str]:
 
 def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> SuiteInfo:
     """The trials of the selected part of `suite`, in the order of its file; nothing at all is a UserError."""
+    suite = with_grids(suite, selection.filters.grids)
     suite = with_guests(suite, selection.filters.methods, plugins)
     suite = with_train_size(suite, selection.overrides)
     check_filters(suite, selection.filters)
@@ -151,6 +153,12 @@ def _printed(suite: Suite) -> dict[tuple[str, str], PrintedCount]:
         for method in suite.methods
         if method.printed is not None and not task.replaced
     }
+
+
+def with_grids(suite: Suite, names: Collection[str]) -> Suite:
+    """The suite with those of its grids that are named, all of them if none is; a name that it lacks is a UserError."""
+    _require(names, [grid.name for grid in suite.grids], "grid", f"suite '{suite.name}'")
+    return replace(suite, grids=tuple(grid for grid in suite.grids if not names or grid.name in names))
 
 
 def with_guests(suite: Suite, names: Collection[str], plugins: Plugins) -> Suite:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness import adapt, costs, loop, measure
+from harness import adapt, costs, forgetting, loop, measure
 from harness import bench as stages
 from harness.api import Baseline
 from harness.bench import Bench, Stage
@@ -22,7 +22,7 @@ from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator, references
 from harness.kept import KeptTensors
 from harness.provenance import provenance
-from harness.records import Costs, ParameterCounts, RunRecord, Status
+from harness.records import Costs, Forgetting, ParameterCounts, RunRecord, Status
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -69,6 +69,8 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
     with measure.peak_memory_bytes(device) as memory:
         with measure.load_seconds(device) as load:
             stage = stages.load(bench, device)
+        text = forgetting.held_out(bench.trial.recipe, stage.loaded.tokenizer, bench.settings)
+        before = measure.perplexity_before(stage.model, text)
         started = stages.start(bench, stage)
         with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
@@ -76,6 +78,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
         keep = _keeper(bench, attachment)
         trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
+        after = measure.perplexity_after(stage.model, text)
     measured = dataclasses.replace(
         meter.costs(bench, stage, trained),
         load_seconds=load.seconds,
@@ -90,6 +93,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         record,
         parameters=measure.count_parameters(stage.model, stage.loaded.output),
         losses=trained.losses,
+        forgetting=Forgetting(before, after),
         provenance={
             **record.provenance,
             **_start_facts(started),

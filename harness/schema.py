@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from harness.records import Status
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Number of the newest file in `migrations/versions`: a change of the models needs a new file and a new number."""
 
 VERSION_TABLE = "harness_schema"
@@ -199,6 +199,12 @@ class Run(Base):
     padding_share: Mapped[float | None] = mapped_column(comment="Share of padding among training positions, 0 to 1.")
     peak_memory_bytes: Mapped[Big | None] = mapped_column(comment="Peak of the device, or growth of the process.")
     adapter_bytes: Mapped[Big | None] = mapped_column(comment="Size of the adapter as a safetensors file.")
+    perplexity_before: Mapped[float | None] = mapped_column(
+        comment="Perplexity of held-out text: the pretrained backbone."
+    )
+    perplexity_after: Mapped[float | None] = mapped_column(
+        comment="Perplexity of held-out text: the model after the last epoch."
+    )
     git_commit: Mapped[str | None] = mapped_column(comment="Git commit of the harness.")
     git_dirty: Mapped[bool | None] = mapped_column(comment="True if the working tree differed from the commit.")
     provenance: Mapped[dict[str, Any]] = mapped_column(comment="JSON: what else is known of the run's making.")

@@ -59,8 +59,7 @@ def make_plan(request: Request) -> Plans:
     if searched is None:
         return Plans(plan(suite, request.selection, request.settings, plugins), plugins)
     selection = search_selection(request.selection, searched)
-    none = bool(request.selection.filters.methods) and not selection.filters.methods
-    search = None if none else plan(searched, selection, request.settings, plugins)
+    search = None if selection is None else plan(searched, selection, request.settings, plugins)
     choices = {} if search is None else chosen(suite, _results(request.db, search.name), plugins)
     wanted = _with_tuned(request.selection, choices)
     return Plans(plan(tuned_suite(suite, choices, plugins), wanted, request.settings, plugins), plugins, search)

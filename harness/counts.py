@@ -58,8 +58,9 @@ def natural_kind(backbone: str, settings: Settings) -> Kind:
     """Classification for a backbone that was trained to fill masks, generation for any other."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-    model_type = backbones.configuration(backbone, settings).model_type
-    return "classification" if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "generation"
+    configuration = backbones.configuration(backbone, settings)
+    masked = configuration.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "classification" if masked and not getattr(configuration, "is_decoder", False) else "generation"
 
 
 def count(method: Method, shape: Shape, settings: Settings) -> Counts:

@@ -53,6 +53,7 @@ __all__ = [
     "load_task",
     "padding_share",
     "read_frame",
+    "read_parquet",
     "row_lengths",
     "subset",
 ]
@@ -98,7 +99,7 @@ def read_frame(root: DataRoot, hub: HubSource, split: str, mirror: str, columns:
     else:
         path = _mirror_file(root.path, mirror)
         origin = str(path)
-        frame = _read_parquet(path)
+        frame = read_parquet(path)
     _check_columns(frame, columns, origin)
     frame = frame[list(columns)] if columns else frame
     frame.attrs[ORIGIN] = origin
@@ -118,13 +119,16 @@ def _mirror_file(folder: Path, mirror: str) -> Path:
     raise unknown("data file", f"{mirror}.parquet", present, f"the data root {folder}", OTHER_MIRROR)
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A parquet file that has `columns`, whole; UserError if it cannot be read or lacks one of them."""
     import pyarrow
 
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"cannot read {path}: {_first_line(error)}; replace it with an intact parquet file.") from error
+    _check_columns(frame, columns, str(path))
+    return frame
 
 
 def _read_hub(hub: HubSource, split: str, mirror: str, origin: str) -> pd.DataFrame:

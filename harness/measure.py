@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from harness.forgetting import HeldOut
+
 # --------------------------------------------------------------------------------------- parameters
 
 
@@ -265,6 +267,25 @@ def adapter_bytes(tensors: Mapping[str, Tensor]) -> int:
     return len(save({name: torch.empty(value.shape, dtype=value.dtype) for name, value in tensors.items()}))
 
 
+# --------------------------------------------------------------------------------------- forgetting
+
+
+def perplexity_before(model: nn.Module, text: HeldOut) -> float | None:
+    """Perplexity of held-out general text under the pretrained backbone, before the start and before any training.
+
+    exp of the mean negative log-likelihood per token of the backbone's own tokenizer: compare within one backbone, one
+    text and one window length only. The text's first `forgetting_tokens` tokens are cut into consecutive windows of
+    `max_length` tokens; each token is predicted once, from the tokens before it in its window and the one before the
+    window (the begin or end token for the first). Empty if the recipe names no text (`forgetting`).
+    """
+    return text.perplexity(model)
+
+
+def perplexity_after(model: nn.Module, text: HeldOut) -> float | None:
+    """The same as perplexity_before, of the adapted model after the last epoch, whichever epoch was selected."""
+    return text.perplexity(model)
+
+
 DEFINITIONS: dict[str, Callable[..., Any]] = {
     "adapter_params": adapter_parameters,
     "head_params": head_parameters,
@@ -287,5 +308,7 @@ DEFINITIONS: dict[str, Callable[..., Any]] = {
     "padding_share": padding_share,
     "peak_memory_bytes": peak_memory_bytes,
     "adapter_bytes": adapter_bytes,
+    "perplexity_before": perplexity_before,
+    "perplexity_after": perplexity_after,
 }
 """Column of a run -> the function whose docstring says what the column holds."""

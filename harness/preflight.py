@@ -99,6 +99,7 @@ def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck
 def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
     """Raise UserError for the first check that fails, or for a device that this machine lacks. Imports torch."""
     from harness.backbones import check_weights, meta_model
+    from harness.counts import natural_kind
     from harness.devices import pick_device
 
     pick_device(settings.device)
@@ -108,6 +109,11 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
         key = (check.backbone, check.kind)
         if key not in models:
             check_weights(check.backbone, settings)
+            if check.kind == "generation" and natural_kind(check.backbone.name, settings) != "generation":
+                raise UserError(
+                    f"backbone '{check.backbone.name}' is an encoder: it sees what comes next, so that it cannot be "
+                    "trained to answer in text; name a decoder."
+                )
             models[key] = meta_model(check.backbone.name, check.kind, check.labels, settings)[0]
         try:
             _check_model(models[key], make_method(plugins.methods[check.method], json.loads(check.parameters)), check)

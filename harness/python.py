@@ -27,6 +27,7 @@ class FilterOptions(TypedDict, total=False):
     seeds: Sequence[int]
     train_sizes: Sequence[int]
     backbones: Sequence[str]
+    grids: Sequence[str]
 
 
 def run(
@@ -40,7 +41,7 @@ def run(
 ) -> pd.DataFrame:
     """Run what is missing of a suite (built-in name or TOML file) and return the results of the selected part.
 
-    filters: `methods`, `tasks`, `seeds`, `train_sizes`, `backbones`: sequences, as the command's options.
+    filters: `methods`, `tasks`, `seeds`, `train_sizes`, `backbones`, `grids`: sequences, as the command's options.
     overrides: method parameters and recipe fields to change, as `--set` does: `{"lora.r": 16, "epochs": 1}`.
     jobs: trials at a time; 1 runs in this process, 0 chooses by the machine. More than one starts processes:
     call it under `if __name__ == "__main__":` in a script.

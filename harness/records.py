@@ -56,6 +56,14 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Forgetting:
+    """Perplexity of held-out text, None if the recipe names no text. Definitions: `harness.measure`."""
+
+    perplexity_before: float | None = None
+    perplexity_after: float | None = None
+
+
+@dataclass(frozen=True)
 class Score:
     """One metric on one split after one epoch (epoch 0: before any training)."""
 
@@ -141,6 +149,7 @@ class RunRecord:
     traceback: str = ""
     parameters: ParameterCounts | None = None
     costs: Costs = field(default_factory=Costs)
+    forgetting: Forgetting = field(default_factory=Forgetting)
     scores: list[Score] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     """(optimizer step, mean training loss since the previous point)."""

@@ -183,6 +183,7 @@ def _run_row(record: RunRecord) -> dict[str, Any]:
         "trainable_params": counts and counts.trainable,
         "total_params": counts and counts.total,
         **finite(dataclasses.asdict(record.costs)),
+        **finite(dataclasses.asdict(record.forgetting)),
         "git_commit": record.provenance.get("commit"),
         "git_dirty": record.provenance.get("dirty"),
     }

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 import torch
 
 from harness import bench as stages
-from harness import costs, loop, measure, outcomes
+from harness import costs, forgetting, loop, measure, outcomes
 from harness.api import Baseline
 from harness.bench import Bench, Stage
 from harness.devices import pick_device
 from harness.evaluation import Evaluator, references
-from harness.records import ParameterCounts, RunRecord
+from harness.records import Forgetting, ParameterCounts, RunRecord
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -45,6 +45,8 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
     meter = costs.Meter()
     with measure.load_seconds(device) as load:
         stage = stages.load(bench, device)
+    text = forgetting.held_out(bench.trial.recipe, stage.loaded.tokenizer, bench.settings)
+    before = measure.perplexity_before(stage.model, text)
     started = stages.start(bench, stage)
     resident = measure.model_bytes(stage.model)
     with measure.MemoryGrowth(device) as memory:
@@ -54,6 +56,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
         keep = outcomes.keeper(bench, attachment)
         trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
+        after = measure.perplexity_after(stage.model, text)
     measured = dataclasses.replace(
         meter.costs(bench, stage, trained),
         load_seconds=load.seconds,
@@ -63,7 +66,8 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         peak_memory_bytes=measure.peak_memory_bytes(resident, memory.bytes),
         adapter_bytes=measure.adapter_bytes(attachment.stored_tensors()),
     )
-    return outcomes.sound(bench, stage, started, evaluator, measured, trained.losses)
+    record = outcomes.sound(bench, stage, started, evaluator, measured, trained.losses)
+    return dataclasses.replace(record, forgetting=Forgetting(before, after))
 
 
 @dataclass(frozen=True)

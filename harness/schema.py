@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from harness.records import Status
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 """Number of the newest file in `migrations/versions`: a change of the models needs a new file and a new number."""
 
 VERSION_TABLE = "harness_schema"
@@ -194,11 +194,24 @@ class Run(Base):
     train_seconds: Mapped[float | None] = mapped_column(comment="Training steps only.")
     eval_seconds: Mapped[float | None] = mapped_column(comment="All evaluations.")
     start_seconds: Mapped[float | None] = mapped_column(comment="Making the start (warm-up), when it was first made.")
+    step_seconds: Mapped[float | None] = mapped_column(comment="Training seconds per optimizer step, alone.")
+    step_seconds_spread: Mapped[float | None] = mapped_column(comment="Its standard deviation, if it was repeated.")
+    pack_trials: Mapped[int | None] = mapped_column(
+        comment="Most trials that shared its steps; NULL: it ran alone."
+    )
+    pack_seconds: Mapped[float | None] = mapped_column(comment="Wall time in its pack.")
+    pack_share_seconds: Mapped[float | None] = mapped_column(comment="Its share of the pack's training time.")
     examples_per_second: Mapped[float | None] = mapped_column(comment="Training rows per training second.")
     tokens_per_second: Mapped[float | None] = mapped_column(comment="Training tokens, no padding, per training second.")
     padding_share: Mapped[float | None] = mapped_column(comment="Share of padding among training positions, 0 to 1.")
     peak_memory_bytes: Mapped[Big | None] = mapped_column(comment="Peak of the device, or growth of the process.")
     adapter_bytes: Mapped[Big | None] = mapped_column(comment="Size of the adapter as a safetensors file.")
+    perplexity_before: Mapped[float | None] = mapped_column(
+        comment="Perplexity of held-out text: the pretrained backbone."
+    )
+    perplexity_after: Mapped[float | None] = mapped_column(
+        comment="Perplexity of held-out text: the model after the last epoch."
+    )
     git_commit: Mapped[str | None] = mapped_column(comment="Git commit of the harness.")
     git_dirty: Mapped[bool | None] = mapped_column(comment="True if the working tree differed from the commit.")
     provenance: Mapped[dict[str, Any]] = mapped_column(comment="JSON: what else is known of the run's making.")

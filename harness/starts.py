@@ -23,10 +23,13 @@ from harness.trial import Recipe, Start, Trial
 def start_recipe(trial: Trial) -> Recipe:
     """The recipe of the training that makes the start: one learning rate for all that learns, the head too.
 
-    The rates of the trial's own training are not in it, so that tasks and methods with other rates share the start.
+    The rates of the trial's own training are not in it, so that tasks and methods with other rates share the start, and
+    neither is the held-out text, on which nothing is trained.
     """
     rate = trial.start.learning_rate
-    return dataclasses.replace(trial.recipe, epochs=trial.start.epochs, learning_rate=rate, head_learning_rate=rate)
+    untold = {name: getattr(Recipe, name) for name in ("forgetting", "forgetting_sha256", "forgetting_tokens")}
+    recipe = dataclasses.replace(trial.recipe, **untold)
+    return dataclasses.replace(recipe, epochs=trial.start.epochs, learning_rate=rate, head_learning_rate=rate)
 
 
 def source_trial(trial: Trial) -> Trial:

@@ -24,6 +24,7 @@ from harness.database import Database
 from harness.errors import UserError
 from harness.records import (
     Costs,
+    Forgetting,
     MethodInfo,
     ParameterCounts,
     Predictions,
@@ -274,6 +275,7 @@ def _record(row: dict[str, Any], scores: list[Score], losses: list[tuple[int, fl
         traceback=row["traceback"],
         parameters=None if None in counts else ParameterCounts(*counts),
         costs=Costs(**{field.name: row[field.name] for field in dataclasses.fields(Costs)}),
+        forgetting=Forgetting(row["perplexity_before"], row["perplexity_after"]),
         scores=scores,
         losses=losses,
         provenance={**row["provenance"], **stack},

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.api import parameters_of
+from harness.api import DataRoot, parameters_of
 from harness.backbones import resolve
 from harness.errors import UserError, unknown
 from harness.fields import make_recipe
+from harness.held_out import read_text, text_hash
 from harness.overrides import Override, split_overrides
 from harness.plugins import Plugins, make_method
 from harness.printed import PrintedCount
 from harness.records import Member, SuiteInfo
 from harness.reshaping import with_backbones, with_train_size
 from harness.settings import Settings
-from harness.trial import Backbone, Start, Trial
+from harness.trial import Backbone, Recipe, Start, Trial
 from harness.tuning import Space, Tuning
 
 SUITES = Path(__file__).parent / "suites"
@@ -106,6 +107,7 @@ class Filters:
     seeds: tuple[int, ...] = ()
     train_sizes: tuple[int, ...] = ()
     backbones: tuple[str, ...] = ()
+    grids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def suite_names() -> list[str]:
 
 def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> SuiteInfo:
     """The trials of the selected part of `suite`, in the order of its file; nothing at all is a UserError."""
+    suite = with_grids(suite, selection.filters.grids)
     suite = with_guests(suite, selection.filters.methods, plugins)
     suite = with_train_size(suite, selection.overrides)
     check_filters(suite, selection.filters)
@@ -151,6 +154,12 @@ def _printed(suite: Suite) -> dict[tuple[str, str], PrintedCount]:
         for method in suite.methods
         if method.printed is not None and not task.replaced
     }
+
+
+def with_grids(suite: Suite, names: Collection[str]) -> Suite:
+    """The suite with those of its grids that are named, all of them if none is; a name that it lacks is a UserError."""
+    _require(names, [grid.name for grid in suite.grids], "grid", f"suite '{suite.name}'")
+    return replace(suite, grids=tuple(grid for grid in suite.grids if not names or grid.name in names))
 
 
 def with_guests(suite: Suite, names: Collection[str], plugins: Plugins) -> Suite:
@@ -212,6 +221,7 @@ class _Planner:
             (entry.label, task.name): self._configured(entry, task) for entry in self._methods for task in self._tasks
         }
         self._backbones: dict[tuple[str, str], Backbone] = {}
+        self._texts: dict[str, str] = {}
 
     def members(self, grid: Grid) -> Iterator[Member]:
         """The grid's trials in file order: task, method, train size, seed."""
@@ -234,10 +244,7 @@ class _Planner:
         )
         merged = {key: value for layer in layers for key, value in layer.items()}
         recipe = make_recipe(merged, f"{self._suite.where}, recipe of '{method.label}' on '{task.name}'")
-        kind = self._plugins.tasks[task.name].kind
-        if recipe.packing and kind != "generation":
-            where = f"{self._suite.where}, recipe of '{method.label}'"
-            raise UserError(f"{where}: packing is for tasks answered in text; '{task.name}' is {kind}.")
+        recipe = self._fitting(recipe, task.name, f"{self._suite.where}, recipe of '{method.label}'")
         start = self._start(grid, task)
         for size in _sizes(grid, task):
             for seed in grid.seeds:
@@ -253,6 +260,25 @@ class _Planner:
                         train_size=size,
                         start=start,
                     )
+
+    def _fitting(self, recipe: Recipe, task: str, where: str) -> Recipe:
+        """The recipe with the hash of its held-out text; UserError for what only tasks answered in text can have."""
+        kind = self._plugins.tasks[task].kind
+        for key in ("packing", "forgetting"):
+            if getattr(recipe, key) and kind != "generation":
+                raise UserError(f"{where}: {key} is for tasks answered in text; '{task}' is {kind}.")
+        if not recipe.forgetting:
+            return recipe
+        if recipe.forgetting not in self._texts:
+            text = read_text(recipe.forgetting, DataRoot(self._settings.data_root))
+            self._texts[recipe.forgetting] = text_hash(text)
+        found = replace(recipe, forgetting_sha256=self._texts[recipe.forgetting])
+        if recipe.forgetting_sha256 not in ("", found.forgetting_sha256):
+            raise UserError(
+                f"{where}: the text '{recipe.forgetting}' has the hash {found.forgetting_sha256}, "
+                f"not {recipe.forgetting_sha256}."
+            )
+        return found
 
     def _start(self, grid: Grid, task: TaskEntry) -> Start:
         """The grid's start for one task; a transfer must come from another task that the same model can learn."""

@@ -53,6 +53,15 @@ class Recipe:
     """Train on each micro-batch as one long row without padding, its rows kept apart (generation); the same losses."""
     gradient_checkpointing: bool = later(False)
     """Keep no activations inside layers and compute them again in backward: less memory, more time, the same losses."""
+    forgetting: str = later("")
+    """Held-out general text whose perplexity is taken before and after training (generation); empty: none.
+
+    A text file, or parquet with a column `text`, by path or below the data root.
+    """
+    forgetting_sha256: str = later("")
+    """First digits of the text's hash; filled in when trials are planned. A suite that names it pins the text."""
+    forgetting_tokens: int = later(65536)
+    """Tokens of the text that are read, from its beginning; 0 takes all."""
 
 
 @dataclass(frozen=True)

@@ -118,11 +118,18 @@ def configurations(suite: Suite, entry: MethodEntry, plugins: Plugins) -> list[d
     return drawn
 
 
-def search_selection(selection: Selection, search: Suite) -> Selection:
-    """The part of the search that a part of its suite asks for: rows by their label there; the seeds are its own."""
-    wanted = set(selection.filters.methods)
+def search_selection(selection: Selection, search: Suite) -> Selection | None:
+    """The part of the search that a part of its suite asks for: rows by their label there; the seeds are its own.
+
+    None if that part of the suite tunes nothing.
+    """
+    filters = selection.filters
+    wanted = set(filters.methods)
     labels = tuple(entry.label for entry in search.methods if wanted & {entry.name, _row(entry.label)})
-    return replace(selection, filters=replace(selection.filters, methods=labels, seeds=()))
+    grids = tuple(grid.name for grid in search.grids if grid.name in filters.grids)
+    if (wanted and not labels) or (filters.grids and not grids):
+        return None
+    return replace(selection, filters=replace(filters, methods=labels, grids=grids, seeds=()))
 
 
 def chosen(suite: Suite, results: pd.DataFrame, plugins: Plugins) -> dict[tuple[str, str], dict[str, Any]]:

@@ -31,7 +31,7 @@ def export_card(details: RunDetails, method: MethodInfo, export: dict[str, Any])
         keep_trailing_newline=True,
         autoescape=False,
     )
-    commands = [run_cell(suite, label, trial.task, trial.seed, trial.train_size) for suite, _, label in details.members]
+    commands = [run_cell(*place, trial.task, trial.seed, trial.train_size) for place in details.members]
     return environment.get_template("card.md").render(
         details=details,
         trial=trial,

@@ -50,6 +50,17 @@ class RowCosts:
     """Largest of all runs."""
 
 
+@dataclass(frozen=True)
+class Perplexities:
+    """Perplexity of held-out text before and after training: means over tasks, each a mean over its seeds."""
+
+    before: float | None
+    after: float | None
+
+
+UNKNOWN = Perplexities(None, None)
+
+
 def scores_by_seed(rows: Iterable[Row], protocol: str) -> dict[int, float]:
     """Known scores by seed."""
     return {row.seed: score for row in rows if (score := row.score(protocol)) is not None}
@@ -82,6 +93,14 @@ def costs_of(by_task: Sequence[Sequence[Row]], stack: str | None) -> RowCosts:
         train_seconds=_mean_over_tasks(timed, lambda row: row.train_seconds),
         peak_memory_bytes=max(_known(row.peak_memory_bytes for members in timed for row in members), default=None),
         adapter_bytes=max(_known(row.adapter_bytes for row in rows), default=None),
+    )
+
+
+def perplexities_of(by_task: Sequence[Sequence[Row]]) -> Perplexities:
+    """Perplexities of one row from its ok runs, given task by task."""
+    return Perplexities(
+        _mean_over_tasks(by_task, lambda row: row.perplexity_before),
+        _mean_over_tasks(by_task, lambda row: row.perplexity_after),
     )
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 
 from reports.rows import Row
+from reports.views import MAIN
 
 
 def suite_options(name: str) -> list[str]:
@@ -29,11 +30,12 @@ def run_suite(name: str) -> str:
 
 def run_again(row: Row) -> str:
     """Command that runs one row's trial."""
-    return run_cell(row.suite, row.label, row.task, row.seed, row.train_size)
+    return run_cell(row.suite, row.grid, row.label, row.task, row.seed, row.train_size)
 
 
-def run_cell(suite: str, label: str, task: str, seed: int, train_size: int) -> str:
+def run_cell(suite: str, grid: str, label: str, task: str, seed: int, train_size: int) -> str:
     """Command that runs one cell of a suite: one row label on one task with one seed."""
-    axes = ["--method", label, "--task", task, "--seed", str(seed)]
+    axes = [] if grid == MAIN else ["--grid", grid]
+    axes += ["--method", label, "--task", task, "--seed", str(seed)]
     size = ["--train-size", str(train_size)] if train_size else []
     return shlex.join(["python", "-m", "harness", "run", *suite_options(suite), *axes, *size])

@@ -6,13 +6,10 @@ import math
 from typing import TypeGuard
 
 from reports.cells import Cell, Span
-from reports.views import BoardRow
+from reports.views import Board, BoardRow
 
 DASH = "–"
 """What stands for an unknown number, everywhere."""
-
-BOARD_COLUMNS = ("Average", "Adapter params", "Head params", "FLOPs", "Seconds", "Memory")
-"""What `board_row` prints after the tasks."""
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -45,16 +42,24 @@ def tasks_scored(row: BoardRow) -> str:
     return f"{len(row.cells) - len(row.missing)} of {plural(len(row.cells), 'task')}"
 
 
-def board_row(row: BoardRow, usual_n: int) -> list[str]:
-    """Scores, average and costs of a table row, in the order of `BOARD_COLUMNS` after the tasks."""
+def board_columns(board: Board) -> list[str]:
+    """What `board_row` prints after the tasks."""
+    forgetting = ["Perplexity before", "Perplexity after"] if board.tells_forgetting else []
+    return ["Average", "Adapter params", "Head params", "FLOPs", "Seconds", "Memory", *forgetting]
+
+
+def board_row(row: BoardRow, board: Board) -> list[str]:
+    """Scores, average, costs and perplexities of a table row, in the order of `board_columns` after the tasks."""
+    perplexities = [perplexity(row.perplexities.before), perplexity(row.perplexities.after)]
     return [
-        *(cell(value, usual_n) for value in row.cells),
-        average(row, usual_n),
+        *(cell(value, board.usual_n) for value in row.cells),
+        average(row, board.usual_n),
         span(row.costs.adapter_params),
         span(row.costs.head_params),
         quantity(row.costs.train_flops),
         seconds(row.costs.train_seconds),
         quantity(row.costs.peak_memory_bytes, "B"),
+        *(perplexities if board.tells_forgetting else []),
     ]
 
 
@@ -92,6 +97,11 @@ def short(value: int) -> str:
 def seconds(value: float | None) -> str:
     """A duration in seconds with three significant digits: 12.34 -> "12.3", 1234.5 -> "1,234"."""
     return _three_digits(value) if _known(value) else DASH
+
+
+def perplexity(value: float | None) -> str:
+    """Two decimals: 12.345 -> "12.35"."""
+    return f"{value:,.2f}" if _known(value) else DASH
 
 
 def train_size(value: int) -> str:

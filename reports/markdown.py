@@ -26,10 +26,10 @@ def leaderboard_markdown(view: SuiteView) -> str:
     if board is None or not board.usual_n:
         return "No run of this suite has ended well yet.\n"
     tasks = [f"{task.title} ({task.metric})" for task in board.tasks]
-    header = ["Method", *tasks, *formats.BOARD_COLUMNS]
+    header = ["Method", *tasks, *formats.board_columns(board)]
     lines = [_line(header), "|".join(["", ":---", *["---:"] * (len(header) - 1), ""])]
-    lines += [_line([row.title, *formats.board_row(row, board.usual_n)]) for row in board.contenders]
-    lines += [_line([f"{row.title} (control)", *formats.board_row(row, board.usual_n)]) for row in board.controls]
+    lines += [_line([row.title, *formats.board_row(row, board)]) for row in board.contenders]
+    lines += [_line([f"{row.title} (control)", *formats.board_row(row, board)]) for row in board.controls]
     notes = [caution(view)]
     if view.failures:
         notes.append(f"{formats.plural(len(view.failures), 'trial')} did not end well.")

@@ -32,6 +32,11 @@ class RunGroup:
     anchor: str
     rows: tuple[Row, ...]
 
+    @property
+    def tells_forgetting(self) -> bool:
+        """Whether any of them read a held-out text."""
+        return any(row.perplexity_after is not None for row in self.rows)
+
 
 @dataclass(frozen=True)
 class SuitePage:

@@ -69,6 +69,8 @@ class Row:
     padding_share: float | None
     peak_memory_bytes: int | None
     adapter_bytes: int | None
+    perplexity_before: float | None
+    perplexity_after: float | None
     score_last: float | None
     epoch_last: int | None
     score_selected: float | None
@@ -80,6 +82,11 @@ class Row:
     def title(self) -> str:
         """The method's title where the row is named after its method, else the label, which tells variants apart."""
         return self.method_title if self.label == self.method else self.label
+
+    @property
+    def held_out(self) -> str:
+        """Hash of the text that the run's perplexities are of; empty if it has none."""
+        return "" if self.perplexity_after is None else str(json.loads(self.recipe).get("forgetting_sha256", ""))
 
     def score(self, protocol: str) -> float | None:
         """The primary metric under "last", "selected" or "optimistic"; None without a good run."""

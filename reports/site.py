@@ -110,6 +110,7 @@ def _environment() -> jinja2.Environment:
         tasks_scored=formats.tasks_scored,
         quantity=formats.quantity,
         seconds=formats.seconds,
+        perplexity=formats.perplexity,
         plural=formats.plural,
         size=formats.train_size,
         command=run_again,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +78,14 @@ def render_run(details: RunDetails, console: Console) -> None:
 def _print_board(grid: str, board: Board, console: Console) -> None:
     table = Table(title=Text(grid), title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("Method", no_wrap=True)
-    for name in (*(task.title for task in board.tasks), *formats.BOARD_COLUMNS):
+    for name in (*(task.title for task in board.tasks), *formats.board_columns(board)):
         table.add_column(Text(name), justify="right")
     for row in board.contenders:
-        table.add_row(*map(Text, [row.title, *formats.board_row(row, board.usual_n)]))
+        table.add_row(*map(Text, [row.title, *formats.board_row(row, board)]))
     if board.controls:
         table.add_row("Controls", style="dim italic")
     for row in board.controls:
-        table.add_row(*map(Text, [row.title, *formats.board_row(row, board.usual_n)]), style="dim")
+        table.add_row(*map(Text, [row.title, *formats.board_row(row, board)]), style="dim")
     _print_whole(table, console)
 
 
@@ -125,9 +124,10 @@ def _scores_table(scores: Sequence[Score]) -> Table:
 
 
 def _costs(details: RunDetails) -> dict[str, str]:
-    """The measured costs by name; what was not measured is left out."""
-    measured = dataclasses.asdict(details.record.costs)
-    return {name.replace("_", " "): formats.quantity(value) for name, value in measured.items() if value is not None}
+    """The measured costs and perplexities by name; what was not measured is left out."""
+    shown = {name: formats.quantity(value) for name, value in vars(details.record.costs).items()}
+    shown |= {name: formats.perplexity(value) for name, value in vars(details.record.forgetting).items()}
+    return {name.replace("_", " "): text for name, text in shown.items() if text != formats.DASH}
 
 
 def _settings(values: Mapping[str, Any]) -> str:

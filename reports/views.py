@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reports.cells import EMPTY, Cell, RowCosts, average_over_tasks, cell, costs_of, scores_by_seed
+from reports.cells import (
+    EMPTY,
+    UNKNOWN,
+    Cell,
+    Perplexities,
+    RowCosts,
+    average_over_tasks,
+    cell,
+    costs_of,
+    perplexities_of,
+    scores_by_seed,
+)
 from reports.rows import PLANNED, Row, SuiteRows
 
 PROTOCOLS = ("last", "selected", "optimistic")
@@ -34,6 +45,7 @@ class BoardRow:
     missing: tuple[str, ...]
     """Titles of the tasks without a score."""
     costs: RowCosts
+    perplexities: Perplexities
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Board:
     tasks: tuple[TaskColumn, ...]
     contenders: tuple[BoardRow, ...]
     controls: tuple[BoardRow, ...]
+    tells_forgetting: bool
+    """Whether any run read a held-out text: the columns for it are left out otherwise."""
 
     @property
     def rows(self) -> tuple[BoardRow, ...]:
@@ -201,6 +215,8 @@ def _grids(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _board(protocol: str, rows: Sequence[Row], stack: str | None) -> Board:
     tasks = tuple(_task_column(row) for row in _first_by(rows, lambda row: row.task))
     board_rows = [_board_row(protocol, tasks, members, stack) for members in _by_label(rows).values()]
+    if len({row.held_out for row in rows if row.held_out}) > 1:  # not one text: nothing to compare
+        board_rows = [replace(row, perplexities=UNKNOWN) for row in board_rows]
     board_rows.sort(key=lambda row: (row.average.mean is None, -(row.average.mean or 0.0), row.label))
     return Board(
         rows[0].grid,
@@ -208,6 +224,7 @@ def _board(protocol: str, rows: Sequence[Row], stack: str | None) -> Board:
         tasks,
         tuple(row for row in board_rows if not row.control),
         tuple(row for row in board_rows if row.control),
+        any(row.perplexity_after is not None for row in rows),
     )
 
 
@@ -222,6 +239,7 @@ def _board_row(protocol: str, tasks: Sequence[TaskColumn], rows: Sequence[Row], 
         average=average_over_tasks(scores),
         missing=tuple(task.title for task, by_seed in zip(tasks, scores, strict=True) if not by_seed),
         costs=costs_of(by_task, stack),
+        perplexities=perplexities_of(by_task),
     )
 
 

@@ -9,23 +9,16 @@ Score   The last number of an output, or the first one after "####", equals the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from harness.api import DataRoot, GenerationTask, HubSource, Text
+from harness.api import DataRoot, GenerationTask, Text
+from tasks._content import mathematics
 from tasks._content.instructions import STOP, instruction_prompt
 
-HUB = HubSource("openai/gsm8k", "main", "740312add88f781978c0658806c59bc2815b9866")
-MARK = "####"
-"""Stands before the final answer of a solution."""
-_CALCULATOR = re.compile(r"<<[^<>]*>>")
-# A minus sign after a number or a bracket is an operation, elsewhere the sign of what follows.
-_SIGN = r"((?<![\w.)])-)?"
-_NUMBER = re.compile(rf"{_SIGN}[$€£]?{_SIGN}(\d[\d,]*(?:\.\d+)?|\.\d+)")
+HUB = mathematics.GSM8K
 
 
 class GSM8K(GenerationTask):
@@ -44,10 +37,8 @@ class GSM8K(GenerationTask):
         return {split: self._rows(root, split) for split in ("train", "test")}
 
     def _rows(self, root: DataRoot, split: str) -> pd.DataFrame:
-        frame = root.frame(HUB, split, f"gsm8k/{split}", ("question", "answer")).rename(columns={"answer": "solution"})
-        frame["solution"] = frame["solution"].str.replace(_CALCULATOR, "", regex=True)
-        identifiers = [f"{split}-{number}" for number in range(len(frame))]
-        return frame.assign(id=identifiers, label=frame["solution"].map(self.extract))
+        frame = mathematics.gsm8k_rows(root, split)
+        return frame.assign(label=frame["solution"].map(self.extract))
 
     def encode(self, row: Mapping[str, Any]) -> Text:
         return Text(instruction_prompt(row["question"]))
@@ -57,14 +48,4 @@ class GSM8K(GenerationTask):
 
     def extract(self, text: str) -> str | None:
         """The first number after the last "####", or else the last number of the text, in plain decimal spelling."""
-        _, mark, after = text.rpartition(MARK)
-        marked = _NUMBER.search(after) if mark else None
-        numbers = [marked] if marked else list(_NUMBER.finditer(text))
-        return _plain(numbers[-1]) if numbers else None
-
-
-def _plain(number: re.Match[str]) -> str:
-    """One spelling for equal numbers: "-$1,250.50" and "-1250.5" are the same, and so are "3" and "3.00"."""
-    sign = "-" if number[1] or number[2] else ""
-    value = Decimal(sign + number[3].replace(",", ""))
-    return format((value + 0).normalize(), "f")  # + 0 takes the sign from a zero
+        return mathematics.final_number(text)

@@ -10,18 +10,16 @@ Score   The content of the last \boxed{...} of an output equals the reference's 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from functools import cache
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from harness.api import DataRoot, GenerationTask, HubSource, Text
+from harness.api import DataRoot, GenerationTask, Text
+from tasks._content import mathematics
 from tasks._content.instructions import STOP, instruction_prompt
 
-HUB = HubSource("DigitalLearningGmbH/MATH-lighteval", "default", "0530c78699ea5e8eb5530600900e1f328b48acad")
+HUB = mathematics.MATH
 
 
 class MathProblems(GenerationTask):
@@ -41,9 +39,8 @@ class MathProblems(GenerationTask):
         return {"train": train[train["label"].notna()], "test": self._rows(root, "test")}
 
     def _rows(self, root: DataRoot, split: str) -> pd.DataFrame:
-        frame = root.frame(HUB, split, f"math/{split}", self.columns)
-        identifiers = [f"{split}-{number}" for number in range(len(frame))]
-        return frame.assign(id=identifiers, label=frame["solution"].map(self.extract))
+        frame = mathematics.math_rows(root, split)
+        return frame.assign(label=frame["solution"].map(self.extract))
 
     def encode(self, row: Mapping[str, Any]) -> Text:
         return Text(instruction_prompt(row["problem"]))
@@ -53,27 +50,5 @@ class MathProblems(GenerationTask):
 
     def extract(self, text: str) -> str | None:
         """The last boxed answer in its normal form; None without a box, or with one that is empty or never closed."""
-        rules = _rules()
-        boxed = rules.last_boxed_only_string(text)
-        # The rules take "\\boxed 5$" for a box, and leave anything else that is not in braces to fail.
-        if boxed is None or not boxed.startswith(("\\boxed{", "\\boxed ")):
-            return None
-        return _normal(rules.remove_boxed(boxed)) or None
-
-
-def _normal(answer: str) -> str:
-    """What `is_equiv` compares of an answer: its normal form, or the answer itself where the rules fail on it."""
-    try:
-        return str(_rules().strip_string(answer))
-    except (AssertionError, IndexError, ValueError):
-        return answer
-
-
-@cache
-def _rules() -> ModuleType:
-    """lm-eval's copy of the paper's code; its import takes seconds, so it waits until an answer is read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # one of its string literals
-        from lm_eval.tasks.hendrycks_math import utils
-    rules: ModuleType = utils
-    return rules
+        found = mathematics.boxed(text)
+        return None if found is None else mathematics.normal_form(found) or None

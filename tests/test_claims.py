@@ -248,7 +248,8 @@ NEEDS = Needs(SUITE, "last", tasks=("rte", "mrpc"))
 
 def evidence(scores: dict[str, Sequence[float]], **changes: Any) -> pd.DataFrame:
     """Rows by label with a score for each seed, the same on both tasks but for a shift."""
-    common = {"suite": SUITE, "grid": "main", "train_size": 0, "protocol": "last", "metric": "accuracy", "first": True}
+    common = {"suite": SUITE, "grid": "main", "train_size": 0, "split": "", "protocol": "last"}
+    common |= {"metric": "accuracy", "first": True}
     rows = [
         {**common, "label": label, "task": task, "seed": seed, "value": value + shift, **changes}
         for label, values in scores.items()

@@ -220,6 +220,10 @@ def needs(**changes: str) -> str:
         (comparison(needs=needs(protocol='"best"')), "unknown protocol 'best'.*did you mean 'last'"),
         (comparison(needs=needs(grid='"mains"')), "unknown grid 'mains'.*suite 'starter': did you mean 'main'"),
         (comparison(needs=needs(tasks='["rte"]')), "unknown task 'rte'.*suite 'starter'"),
+        (
+            comparison(needs=needs(split='"tset"')),
+            "unknown test set 'tset'.*of task 'acceptability': did you mean 'test'",
+        ),
         (comparison(needs=needs(metric='"bleu"')), "unknown metric 'bleu'.*of task 'acceptability'"),
         (comparison(needs=needs(train_size="7")), "unknown train size '7'.*task 'acceptability'"),
         (comparison(needs=needs(grid='"train-size"')), "has the sizes 160, 320, 640; say which with train_size"),
@@ -263,7 +267,7 @@ def test_evidence_is_points_over_the_test_splits_and_marks_the_first_metric(tmp_
     with open_store(str(tmp_path / "leaderboard.db")) as store:
         fill(store, [make_record(scores=scores, costs=costs), make_record(seed=1, status="failed", scores=[])])
         frame = load(store)
-    last = frame[frame["protocol"] == "last"].set_index("metric")
+    last = frame[(frame["protocol"] == "last") & (frame["split"] == "")].set_index("metric")
     assert set(last.index) == {"f1", "accuracy", INITIALISATION_SHARE}
     assert last.loc["f1", "value"] == pytest.approx(80.0)
     assert bool(last.loc["f1", "first"])
@@ -272,6 +276,15 @@ def test_evidence_is_points_over_the_test_splits_and_marks_the_first_metric(tmp_
     assert last.loc[INITIALISATION_SHARE, "value"] == pytest.approx(100 * 1.5 * epochs / 200.0)
     assert not last.loc[["accuracy", INITIALISATION_SHARE], "first"].any()
     assert set(frame["seed"]) == {0}
+
+
+def test_evidence_tells_test_sets_apart_and_their_mean(tmp_path: Path) -> None:
+    scores = [Score(1, split, "accuracy", value) for split, value in (("matched", 0.8), ("mismatched", 0.6))]
+    with open_store(str(tmp_path / "leaderboard.db")) as store:
+        fill(store, [make_record(task="mnli", scores=scores)])
+        frame = load(store)
+    last = frame[frame["protocol"] == "last"].set_index("split")["value"]
+    assert last.to_dict() == pytest.approx({"": 70.0, "matched": 80.0, "mismatched": 60.0})
 
 
 def test_a_claim_is_judged_on_stored_runs(tmp_path: Path) -> None:

@@ -242,6 +242,7 @@ def _targets(db: Path | None, folder: Path) -> list[Path]:
         (["--method", "lorra"], "unknown method 'lorra' in suite 'toys': did you mean 'lora'?"),
         (["--task", "party"], "unknown task 'party' in suite 'toys': did you mean 'parity'?"),
         (["--backbone", "tin"], "unknown backbone 'tin' in suite 'toys': did you mean 'tiny'?"),
+        (["--grid", "man"], "unknown grid 'man' in suite 'toys': did you mean 'main'?"),
         (["--seed", "9"], "suite 'toys' has no seed 9; it has: 0, 1."),
         (["--set", "rr=4"], "unknown key 'rr' in --set rr=4: did you mean 'r'?"),
         (["--set", "targets=q,w"], "unknown target 'w'"),

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig, RobertaFo
 
 from harness import measure, memory
 from harness.flops import Step
-from harness.records import Costs, ParameterCounts
+from harness.records import Costs, Forgetting, ParameterCounts
 
 CPU = torch.device("cpu")
 WIDTH, INNER, LAYERS, VOCABULARY, CLASSES = 16, 40, 2, 50, 3
@@ -277,7 +277,8 @@ class TestBytes:
 class TestDefinitions:
     def test_every_measured_column_is_defined(self) -> None:
         counts = {f"{name}_params" for name in ("adapter", "head", "trainable", "total")}
-        assert set(measure.DEFINITIONS) == counts | {field.name for field in dataclasses.fields(Costs)}
+        measured = {field.name for part in (Costs, Forgetting) for field in dataclasses.fields(part)}
+        assert set(measure.DEFINITIONS) == counts | measured
 
     def test_definitions_are_sentences_and_differ(self) -> None:
         texts = [str(function.__doc__) for function in measure.DEFINITIONS.values()]

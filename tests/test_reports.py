@@ -247,6 +247,8 @@ def test_commands_repeat_a_trial_with_the_suites_overrides() -> None:
         "python -m harness run --suite starter --set epochs=1 --set lora.targets=q,v "
         "--method 'lora r8' --task mrpc --seed 0 --train-size 250"
     )
+    sized = make_row(suite="starter", grid="train-size", label="lora")
+    assert "--suite starter --grid train-size --method lora" in run_again(sized)
     assert run_suite("starter") == "python -m harness run --suite starter"
 
 

@@ -323,7 +323,7 @@ def test_an_older_schema_is_refused_to_readers_and_left_alone(path: Path, monkey
     open_store(str(path)).close()
     before = path.read_bytes()
     monkeypatch.setattr("harness.store.SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    refused(path, "older schema 1", "harness run", create=False)
+    refused(path, f"older schema {schema.SCHEMA_VERSION}", "harness run", create=False)
     assert path.read_bytes() == before
 
 

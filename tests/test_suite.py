@@ -101,6 +101,15 @@ def test_a_suite_without_grids_is_one_main_grid_over_everything_that_may_start_s
     assert keys == expected
 
 
+def test_one_grid_of_several_can_be_chosen(tmp_path: Path, plugins: Plugins, places: Settings) -> None:
+    path = write(tmp_path, SUITE + WARMUP_GRID)
+    assert {item.grid for item in members(path, plugins, places)} == {"main", "warm"}
+    whole = [item for item in members(path, plugins, places) if item.grid == "warm"]
+    assert members(path, plugins, places, grids=("warm",)) == whole
+    with pytest.raises(UserError, match="unknown grid 'warn' in suite 'small': did you mean 'warm'"):
+        members(path, plugins, places, grids=("warn",))
+
+
 def test_recipe_layers_override_each_other_from_suite_to_command_line(
     tmp_path: Path, plugins: Plugins, places: Settings
 ) -> None:

@@ -119,8 +119,22 @@ def test_a_tuned_row_stands_beside_the_default_one_under_the_suite_s_seeds(
 def test_a_filter_by_row_reaches_its_search(tmp_path: Path, plugins: Plugins) -> None:
     search = search_of(suite_of(SUITE, tmp_path, plugins), plugins)
     found = search_selection(Selection(Filters(methods=("lora",), seeds=(1,))), search)
+    assert found is not None
     assert found.filters.methods == ("lora#1", "lora#2", "lora#3", "lora#4")
     assert found.filters.seeds == ()
+    assert search_selection(Selection(Filters(methods=("majority",))), search) is None
+
+
+def test_a_grid_that_tunes_nothing_has_no_search(tmp_path: Path, plugins: Plugins) -> None:
+    text = (
+        SUITE.replace("[tuning]\n", '[tuning]\ngrids = ["main"]\n')
+        + '[[grid]]\nname = "main"\n[[grid]]\nname = "other"\n'
+    )
+    search = search_of(suite_of(text, tmp_path, plugins), plugins)
+    found = search_selection(Selection(Filters(grids=("main", "other"))), search)
+    assert found is not None
+    assert found.filters.grids == ("main",)
+    assert search_selection(Selection(Filters(grids=("other",))), search) is None
 
 
 @pytest.mark.parametrize(

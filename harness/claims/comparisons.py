@@ -27,6 +27,8 @@ class Needs:
     grid: str = MAIN
     tasks: tuple[str, ...] = ()
     """Their average is compared; empty: all of the grid."""
+    split: str = ""
+    """Which test set of the tasks; empty: the mean over all."""
     metric: str = ""
     """Empty: each task's first."""
     train_size: int = 0

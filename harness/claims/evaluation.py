@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import pandas as pd
+
 from harness.claims.comparisons import Comparison
 from harness.claims.evidence import Points, points_of
 from harness.claims.findings import Finding
 from harness.claims.intervals import CAP, Contrast, Judgement, judge
 from harness.claims.register import Claim
 from harness.scoring import Frame
+from harness.suite import MAIN
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def compare(test: Comparison, evidence: Frame) -> Finding:
     """
     needs = test.needs
     chosen = evidence["metric"] == needs.metric if needs.metric else evidence["first"]
-    usable = evidence[(evidence["protocol"] == needs.protocol) & (evidence["grid"] == needs.grid) & chosen]
+    asked = {"protocol": needs.protocol, "grid": needs.grid, "split": needs.split}
+    usable = evidence[(evidence[list(asked)] == pd.Series(asked)).all(axis=1) & chosen]
     exact = _attempt(test, usable[usable["suite"] == needs.suite], "")
     if exact is not None and exact.complete:
         return Finding(exact.judgement.state, in_words(exact), exact.judgement.further_seeds)
@@ -82,7 +86,8 @@ def _options(test: Comparison) -> str:
     """What to give `run`: the suite, and its part if that is short to say."""
     methods = [f"--method {label}" for label in dict.fromkeys(test.rows)] if len(test.rows) <= 3 else []
     tasks = [f"--task {test.needs.tasks[0]}"] if len(test.needs.tasks) == 1 else []
-    return " ".join([f"--suite {test.needs.suite}", *methods, *tasks])
+    grids = [] if test.needs.grid == MAIN else [f"--grid {test.needs.grid}"]
+    return " ".join([f"--suite {test.needs.suite}", *grids, *methods, *tasks])
 
 
 def in_words(attempt: _Attempt) -> str:

@@ -1,4 +1,4 @@
-"""What the database holds for claims: one number for each suite, row, task, train size, seed, protocol and metric."""
+"""What the database holds for claims: one number for each suite, row, task, test set, seed, protocol and metric."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from harness.store import Store
 INITIALISATION_SHARE = "initialisation_share"
 """Beside the tasks' metrics: seconds of initialising the adapter over seconds of one epoch of training."""
 KEY = ["suite", "grid", "label", "task", "train_size", "seed"]
-COLUMNS = [*KEY, "protocol", "metric", "first", "value"]
+COLUMNS = [*KEY, "split", "protocol", "metric", "first", "value"]
+MEAN = ""
+"""The split of a number that is a mean over all of a task's test sets."""
 
 
 def load(store: Store) -> Frame:
     """The columns COLUMNS, for every ok run of every suite; `first` marks the task's first metric.
 
-    A score is the mean over the task's test splits, times 100.
+    Scores are times 100: each test set's, and (split MEAN) their mean.
     """
     runs = results(store)
     runs = runs[runs["status"] == "ok"]
     found = scores(store)
     found = found[found["split"] != SELECT]
-    means = found.groupby(["run_id", "protocol", "metric"], as_index=False)["value"].mean()
-    scored = runs[[*KEY, "run_id", "metric"]].rename(columns={"metric": "first_metric"}).merge(means, on="run_id")
+    means = found.groupby(["run_id", "protocol", "metric"], as_index=False)["value"].mean().assign(split=MEAN)
+    values = pd.concat([means, found[means.columns]])
+    scored = runs[[*KEY, "run_id", "metric"]].rename(columns={"metric": "first_metric"}).merge(values, on="run_id")
     scored = scored.assign(first=scored["metric"] == scored["first_metric"], value=100 * scored["value"])
     return pd.concat([scored[COLUMNS], _initialisation(runs)], ignore_index=True)
 
@@ -38,7 +41,7 @@ def _initialisation(runs: Frame) -> Frame:
     timed = runs[runs["init_seconds"].notna() & (runs["train_seconds"] > 0)]
     epochs = [json.loads(recipe)["epochs"] for recipe in timed["recipe"]]
     share = 100 * timed["init_seconds"] * epochs / timed["train_seconds"]
-    known = timed[KEY].assign(metric=INITIALISATION_SHARE, first=False, value=share)
+    known = timed[KEY].assign(split=MEAN, metric=INITIALISATION_SHARE, first=False, value=share)
     return pd.concat([known.assign(protocol=protocol) for protocol in PROTOCOLS])[COLUMNS]
 
 

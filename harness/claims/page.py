@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from harness.claims.comparisons import Comparison
 from harness.claims.register import Claim, load_claims
 from harness.plugins import discover
+from harness.suite import MAIN
 
 INTRODUCTION = """# The claims
 
@@ -42,9 +43,11 @@ def _section(paper: str, reference: str, claims: Sequence[Claim]) -> str:
 
 
 def _needed(claim: Claim) -> str:
-    """The suite and the epoch that a comparison needs; else the kind of arithmetic."""
+    """The suite, the grid (unless it is the main one) and the epoch of a comparison; else the kind of arithmetic."""
     if isinstance(claim.test, Comparison):
-        return f"`{claim.test.needs.suite}`, {claim.test.needs.protocol} epoch"
+        needs = claim.test.needs
+        grid = "" if needs.grid == MAIN else f", grid {needs.grid}"
+        return f"`{needs.suite}`{grid}, {needs.protocol} epoch"
     return claim.kind.replace("_", " ")
 
 

@@ -41,6 +41,9 @@ class Suites:
                 raise unknown("task", task, grid.tasks, place)
         tasks = needs.tasks or tuple(entry.name for entry in suite.tasks if entry.name in grid.tasks)
         self._check_metric(needs.metric, tasks, where)
+        for task in tasks:
+            if needs.split and needs.split not in self._plugins.tasks[task].tests:
+                raise unknown("test set", needs.split, self._plugins.tasks[task].tests, f"{where}, of task '{task}'")
         for size in test.sizes:
             _check_size(size, suite, grid, tasks, place)
         return dataclasses.replace(needs, tasks=tasks)

@@ -77,6 +77,9 @@ class Choice:
     train_size: Annotated[
         list[int], typer.Option(metavar="N", help="Only this train size (0: all rows); repeatable.")
     ] = field(default_factory=list)
+    grid: Annotated[list[str], typer.Option(metavar="NAME", help="Only this grid of the suite; repeatable.")] = field(
+        default_factory=list
+    )
     backbone: Annotated[
         list[str],
         typer.Option(
@@ -101,7 +104,12 @@ class Choice:
     def selection(self) -> Selection:
         """The part of the suite, and the changes to it."""
         filters = Filters(
-            tuple(self.method), tuple(self.task), tuple(self.seed), tuple(self.train_size), tuple(self.backbone)
+            methods=tuple(self.method),
+            tasks=tuple(self.task),
+            seeds=tuple(self.seed),
+            train_sizes=tuple(self.train_size),
+            backbones=tuple(self.backbone),
+            grids=tuple(self.grid),
         )
         return Selection(filters, parse_overrides(self.set))
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness import adapt, backbones, bench, loop, measure, outcomes, packing
+from harness import adapt, backbones, bench, forgetting, loop, measure, outcomes, packing
 from harness.api import Baseline
 from harness.devices import pick_device
 from harness.executors import Listener
@@ -26,7 +26,7 @@ from harness.pack import slots, solo, width
 from harness.pack.slots import Slot
 from harness.pack.trainer import Hooks, PackTrainer
 from harness.pack.verify import check_pack_against_alone
-from harness.records import RunRecord
+from harness.records import Forgetting, RunRecord
 from harness.runner import run_trial
 from harness.settings import Settings
 from harness.trial import Trial
@@ -99,6 +99,8 @@ class _Host:
         with measure.load_seconds(device) as load:
             self._stage = bench.load(first, device)
         self._load_seconds = load.seconds
+        self._text = forgetting.held_out(first.trial.recipe, self._stage.loaded.tokenizer, self.settings)
+        self._perplexity = measure.perplexity_before(self._stage.model, self._text)
         model, head = self._stage.model, self._stage.loaded.head
         started = bench.start(first, self._stage)
         maps: dict[str, nn.Module] = {
@@ -179,7 +181,9 @@ class _Host:
         record = outcomes.sound(
             slot.bench, slot.stage, slot.ground.started, slot.evaluator, costs, slot.progress.losses
         )
-        return dataclasses.replace(record, provenance={**record.provenance, **self.facts})
+        after = measure.perplexity_after(slot.stage.model, self._text)
+        facts = {**record.provenance, **self.facts}
+        return dataclasses.replace(record, forgetting=Forgetting(self._perplexity, after), provenance=facts)
 
     def _finish(self, record: RunRecord, started: datetime) -> None:
         self._ended.add(record.trial.id)

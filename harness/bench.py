@@ -114,7 +114,8 @@ def load(bench: Bench, device: torch.device) -> Stage:
         _set_dropout(loaded.model, trial.recipe.backbone_dropout)
     loaded.model.to(device)
     drop_long = trial.recipe.long_answers == "drop"
-    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, trial.recipe.max_length, drop_long)
+    cache_root = bench.settings.cache_root
+    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, trial.recipe.max_length, drop_long, cache_root)
     return Stage(loaded, device, encoded)
 
 

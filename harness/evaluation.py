@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import data, loop, metrics
@@ -28,6 +29,8 @@ class Evaluator:
     """`select` and the test sets by name."""
     tokenizer: Any
     recipe: Recipe
+    cache_root: Path | None = None
+    """Where encoded rows are kept between processes, if anywhere."""
     scores: list[Score] = field(default_factory=list)
     predictions: list[Predictions] = field(default_factory=list)
 
@@ -66,7 +69,7 @@ class Evaluator:
         if isinstance(self.task, GenerationTask):
             with loop.autocast(next(model.parameters()).device, self.recipe.precision):
                 return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
-        encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length)
+        encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length, cache_root=self.cache_root)
         batches = with_rows(encoded, data.eval_batches(encoded.lengths, self.recipe.eval_batch_size), self.tokenizer)
         return loop.predict(model, batches, self.task.kind, self.recipe.precision)
 

@@ -73,7 +73,9 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
         meter.count(bench, stage)
-        evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
+        evaluator = Evaluator(
+            bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe, bench.settings.cache_root
+        )
         keep = _keeper(bench, attachment)
         trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
     measured = dataclasses.replace(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, data, gradients, loop, packing, starts
+from harness import adapt, backbones, data, gradients, loop, packing, prefetch, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
@@ -136,9 +136,12 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         first = range(min(recipe.batch_size, len(stage.encoded)))
         packing.check_apart(stage.model, stage.packed(first), stage.batch(first))
 
-    def steps() -> Iterator[list[list[loop.Batch]]]:
+    def step(rows: Sequence[int]) -> list[loop.Batch]:
+        return [prefetch.pinned(batch(part), stage.device) for part in _split(rows, recipe.accumulation)]
+
+    def steps() -> Iterator[loop.Steps]:
         for batches in row_order(bench, stage, phase):
-            yield [[batch(part) for part in _split(rows, recipe.accumulation)] for rows in batches]
+            yield prefetch.Prepared(step, batches, prefetch.ahead_for(stage.device))
 
     special: tuple[ParameterGroup, ...] = ()
     if phase.method is not None:

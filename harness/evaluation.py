@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import data, loop, metrics
+from harness import data, loop, metrics, prefetch
 from harness.api import GenerationTask, Task
 from harness.errors import TrialFailure
 from harness.generation import evaluate_generation, reference_answers
@@ -17,6 +17,7 @@ from harness.trial import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from torch import nn
 
 
@@ -70,7 +71,9 @@ class Evaluator:
             with loop.autocast(next(model.parameters()).device, self.recipe.precision):
                 return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
         encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length, cache_root=self.cache_root)
-        batches = with_rows(encoded, data.eval_batches(encoded.lengths, self.recipe.eval_batch_size), self.tokenizer)
+        device = next(model.parameters()).device
+        rows = data.eval_batches(encoded.lengths, self.recipe.eval_batch_size)
+        batches = with_rows(encoded, rows, self.tokenizer, device)
         return loop.predict(model, batches, self.task.kind, self.recipe.precision)
 
 
@@ -81,11 +84,14 @@ def selected_epoch(scores: Sequence[Score], metric: str) -> int:
 
 
 def with_rows(
-    encoded: data.Encoded, batches: Sequence[Sequence[int]], tokenizer: Any
-) -> Iterator[tuple[Sequence[int], loop.Batch]]:
-    """Row numbers with the padded batch that they make."""
-    for indices in batches:
-        yield indices, data.collate(encoded, indices, tokenizer.pad_token_id)
+    encoded: data.Encoded, batches: Sequence[Sequence[int]], tokenizer: Any, device: torch.device
+) -> Iterable[tuple[Sequence[int], loop.Batch]]:
+    """Row numbers with the padded batch that they make, ready to be moved to `device`."""
+
+    def make(indices: Sequence[int]) -> tuple[Sequence[int], loop.Batch]:
+        return indices, prefetch.pinned(data.collate(encoded, indices, tokenizer.pad_token_id), device)
+
+    return prefetch.Prepared(make, batches, prefetch.ahead_for(device))
 
 
 def references(task: Task, frame: pd.DataFrame) -> list[Any]:

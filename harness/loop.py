@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,19 @@ from torch import Tensor, nn
 from harness.api import Kind, ParameterGroup
 from harness.errors import TrialFailure, UserError
 from harness.measure import train_seconds
+from harness.prefetch import opened
 from harness.trial import Recipe
 
 Batch = Mapping[str, Tensor]
+
+
+class Steps(Protocol):
+    """The optimizer steps of one epoch: their number, and the micro-batches of each in turn."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sequence[Batch]]: ...
+
 
 LOSS_POINTS = 100
 """A loss curve has about this many points, each the mean since the one before."""
@@ -70,7 +80,7 @@ def optimizer_groups(
 def fit(
     model: nn.Module,
     groups: Sequence[dict[str, Any]],
-    epochs: Iterable[Sequence[Sequence[Batch]]],
+    epochs: Iterable[Steps],
     recipe: Recipe,
     hooks: Hooks,
 ) -> Progress:
@@ -87,8 +97,8 @@ def fit(
         if trainer is None:
             trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
         model.train()
-        with train_seconds(device) as watch:
-            for step in steps:
+        with train_seconds(device) as watch, opened(steps) as ready:
+            for step in ready:
                 trainer.step(step)
                 hooks.after_step(progress.steps)
             trainer.flush()
@@ -183,13 +193,16 @@ def _items(batch: Batch) -> int:
 def predict(model: nn.Module, batches: Iterable[tuple[Sequence[int], Batch]], kind: Kind, precision: str) -> list[Any]:
     """Predictions in row order: class ids, or floats for regression. `batches` yields row numbers with their batch."""
     device = next(model.parameters()).device
-    values: dict[int, Any] = {}
-    with evaluating(model), autocast(device, precision):
-        for indices, batch in batches:
-            inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
+    rows: list[int] = []
+    answers: list[Tensor] = []
+    with evaluating(model), autocast(device, precision), opened(batches) as ready:
+        for indices, batch in ready:
+            inputs = {name: value.to(device, non_blocking=True) for name, value in batch.items() if name != "labels"}
             logits = model(**inputs).logits.float()
-            answers = logits[:, 0] if kind == "regression" else logits.argmax(dim=-1)
-            values.update(zip(indices, answers.tolist(), strict=True))
+            answers.append(logits[:, 0] if kind == "regression" else logits.argmax(dim=-1))
+            rows.extend(indices)
+    # the one place where the host waits for the device
+    values = dict(zip(rows, torch.cat(answers).tolist() if answers else [], strict=True))
     return [values[index] for index in range(len(values))]
 
 

@@ -133,6 +133,7 @@ def init_seconds(device: torch.device) -> Stopwatch:
 def train_seconds(device: torch.device) -> Stopwatch:
     """Wall-clock seconds of the training steps: batches to the device, forward, backward, clipping, update.
 
+    On a CPU the padding of each batch is inside; on a GPU a thread beside it has padded them.
     Evaluation between epochs and the start (warm-up) are left out.
     """
     return Stopwatch(device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, data, gradients, loop, packing, prefetch, starts
+from harness import adapt, backbones, data, gradients, loop, packing, prefetch, splitting, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
@@ -136,8 +136,15 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         first = range(min(recipe.batch_size, len(stage.encoded)))
         packing.check_apart(stage.model, stage.packed(first), stage.batch(first))
 
+    splits = bench.settings.split_batches and not recipe.packing and splitting.pays_on(stage.device)
+    lengths = stage.encoded.lengths
+
+    def parts(rows: Sequence[int]) -> list[Sequence[int]]:
+        micro = _split(rows, recipe.accumulation)
+        return [part for rows in micro for part in splitting.by_length(rows, lengths)] if splits else micro
+
     def step(rows: Sequence[int]) -> list[loop.Batch]:
-        return [prefetch.pinned(batch(part), stage.device) for part in _split(rows, recipe.accumulation)]
+        return [prefetch.pinned(batch(part), stage.device) for part in parts(rows)]
 
     def steps() -> Iterator[loop.Steps]:
         for batches in row_order(bench, stage, phase):

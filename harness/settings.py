@@ -35,3 +35,5 @@ class Settings:
     """Files given with --plugin, loaded beside the two folders and the entry points."""
     keep_adapters: bool = False
     """Keep the trained tensors of runs below the cache root, for `export`."""
+    split_batches: bool = True
+    """Compute a batch in parts of similar length where that saves time (CPU): the same gradient, less padding."""

@@ -16,6 +16,7 @@ import typer
 from harness.commands.options import DATABASE, AsJson, Choice, Database, Places, expanded
 from harness.commands.output import print_json, print_table
 from harness.errors import UserError
+from harness.settings import Settings
 
 if TYPE_CHECKING:
     from harness.campaign import Request
@@ -37,6 +38,9 @@ class Manner:
         bool,
         typer.Option("--keep-adapters", help="Keep trained tensors in the cache, for `export`."),
     ] = False
+    whole_batches: Annotated[
+        bool, typer.Option("--whole-batches", help="Never compute a batch in parts of similar length, as a CPU does.")
+    ] = False
 
     def job_count(self) -> int:
         """Trials at a time; 0 for automatic."""
@@ -46,6 +50,10 @@ class Manner:
             raise UserError(f"--jobs {self.jobs}: give a number from 1 on, or auto.")
         return int(self.jobs)
 
+    def applied(self, settings: Settings) -> Settings:
+        """The settings with what was said here."""
+        return dataclasses.replace(settings, keep_adapters=self.keep_adapters, split_batches=not self.whole_batches)
+
 
 @expanded
 def run(choice: Choice, places: Places, manner: Manner) -> None:
@@ -54,9 +62,7 @@ def run(choice: Choice, places: Places, manner: Manner) -> None:
     from harness.progress import make_reporter
 
     request = _request(choice, places, manner.db, manner.job_count())
-    request = dataclasses.replace(
-        request, settings=dataclasses.replace(request.settings, keep_adapters=manner.keep_adapters)
-    )
+    request = dataclasses.replace(request, settings=manner.applied(request.settings))
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:

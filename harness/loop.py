@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
 from harness.errors import TrialFailure, UserError
+from harness.language_loss import LossFunction, loss_function
 from harness.measure import train_seconds
 from harness.prefetch import opened
 from harness.trial import Recipe
@@ -129,6 +130,8 @@ class _Trainer:
         self.scheduler = get_scheduler(recipe.schedule, self.optimizer, warmup, total_steps)
         self.interval = max(1, total_steps // LOSS_POINTS)
         self.pending: list[Tensor] = []
+        self.loss: LossFunction | None = None
+        """Chosen on the first batch."""
 
     def step(self, micro_batches: Sequence[Batch]) -> None:
         """One optimizer step on the mean loss over all items of the micro-batches, which are still on the host."""
@@ -139,7 +142,8 @@ class _Trainer:
             self._count(batch)
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             with autocast(device, self.recipe.precision):
-                part = self.model(**moved).loss * (count / sum(items))
+                self.loss = self.loss or loss_function(self.model, moved)
+                part = self.loss(moved) * (count / sum(items))
             part.backward()
             loss += part.detach()
         if self.recipe.clip > 0:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, data, gradients, loop, packing, prefetch, splitting, starts
+from harness import adapt, backbones, data, gradients, loop, packing, prefetch, prefix, splitting, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
@@ -71,6 +71,8 @@ class Phase:
     recipe: Recipe
     method: Method | None = None
     """The attached method; None while the whole model is trained."""
+    cache: prefix.PrefixCache | None = None
+    """Keeps what the frozen lower layers give."""
 
 
 @dataclass
@@ -131,7 +133,9 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
     """Fit what is trainable."""
     recipe = phase.recipe
 
-    batch = stage.packed if recipe.packing else stage.batch
+    batch: prefix.Maker = stage.packed if recipe.packing else stage.batch
+    if phase.cache is not None:
+        batch = phase.cache.remembering(stage.encoded, batch)
     if recipe.packing:
         first = range(min(recipe.batch_size, len(stage.encoded)))
         packing.check_apart(stage.model, stage.packed(first), stage.batch(first))
@@ -249,6 +253,6 @@ def _set_dropout(model: nn.Module, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        for name in ("attention_dropout", "dropout_prob"):
+        for name in prefix.DROPOUT_NAMES:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, share)

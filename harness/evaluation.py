@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ from harness.trial import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
     from torch import nn
+
+    from harness.prefix import PrefixCache
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Evaluator:
     recipe: Recipe
     cache_root: Path | None = None
     """Where encoded rows are kept between processes, if anywhere."""
+    cache: PrefixCache | None = None
+    """Keeps what the frozen lower layers of the model give."""
     scores: list[Score] = field(default_factory=list)
     predictions: list[Predictions] = field(default_factory=list)
 
@@ -72,8 +75,17 @@ class Evaluator:
                 return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
         encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length, cache_root=self.cache_root)
         device = next(model.parameters()).device
+
+        def collate(rows: Sequence[int]) -> loop.Batch:
+            return data.collate(encoded, rows, self.tokenizer.pad_token_id)
+
+        make = collate if self.cache is None else self.cache.remembering(encoded, collate)
+
+        def numbered(rows: Sequence[int]) -> tuple[Sequence[int], loop.Batch]:
+            return rows, prefetch.pinned(make(rows), device)
+
         rows = data.eval_batches(encoded.lengths, self.recipe.eval_batch_size)
-        batches = with_rows(encoded, rows, self.tokenizer, device)
+        batches = prefetch.Prepared(numbered, rows, prefetch.ahead_for(device))
         return loop.predict(model, batches, self.task.kind, self.recipe.precision)
 
 
@@ -81,17 +93,6 @@ def selected_epoch(scores: Sequence[Score], metric: str) -> int:
     """The epoch with the best `metric` on `select`; the earliest of equals."""
     on_select = [score for score in scores if score.split == SELECT and score.metric == metric]
     return max(on_select, key=lambda score: (score.value, -score.epoch)).epoch
-
-
-def with_rows(
-    encoded: data.Encoded, batches: Sequence[Sequence[int]], tokenizer: Any, device: torch.device
-) -> Iterable[tuple[Sequence[int], loop.Batch]]:
-    """Row numbers with the padded batch that they make, ready to be moved to `device`."""
-
-    def make(indices: Sequence[int]) -> tuple[Sequence[int], loop.Batch]:
-        return indices, prefetch.pinned(data.collate(encoded, indices, tokenizer.pad_token_id), device)
-
-    return prefetch.Prepared(make, batches, prefetch.ahead_for(device))
 
 
 def references(task: Task, frame: pd.DataFrame) -> list[Any]:

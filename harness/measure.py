@@ -75,7 +75,8 @@ def train_flops(cost: LengthCost, shapes: Mapping[tuple[int, int], int]) -> floa
     operations (multiply, add) per term, padding included, attention over all pairs of positions, and backward only
     as far as this method's gradients need it. Left out: element-wise work, the optimizer, evaluation,
     initialisation (SVD, QR, gradient estimate), the start (warm-up), and what gradient checkpointing computes again.
-    A language model's logits count at every position, though they are computed only where a label is.
+    A language model's logits count at every position, though they are computed only where a label is, and frozen
+    lower layers in every step, though `cache_prefix` computes them once per row.
 
     shapes: number of micro-batches of each shape (rows, padded length).
     """

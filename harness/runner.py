@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness import adapt, costs, loop, measure
+from harness import adapt, costs, loop, measure, prefix
 from harness import bench as stages
 from harness.api import Baseline
 from harness.bench import Bench, Stage
@@ -152,8 +152,9 @@ def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callback
         evaluate(0)
         return loop.Progress(), seconds
     hooks = loop.Hooks(evaluate, lambda step: callbacks.progress(step, total))
-    phase = stages.Phase("train", recipe, bench.method)
-    return stages.train(bench, stage, phase, hooks), seconds
+    with prefix.cached(stage.model, stage.loaded.head, recipe.cache_prefix) as evaluator.cache:
+        phase = stages.Phase("train", recipe, bench.method, evaluator.cache)
+        return stages.train(bench, stage, phase, hooks), seconds
 
 
 def _run_baseline(bench: Bench, method: Baseline) -> RunRecord:

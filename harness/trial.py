@@ -53,6 +53,11 @@ class Recipe:
     """Train on each micro-batch as one long row without padding, its rows kept apart (generation); the same losses."""
     gradient_checkpointing: bool = later(False)
     """Keep no activations inside layers and compute them again in backward: less memory, more time, the same losses."""
+    cache_prefix: bool = later(False)
+    """Compute what lies below the first trained layer once per row and look it up from then on; see `harness.prefix`.
+
+    Only without dropout there, for methods that leave the lower layers frozen; the same losses to rounding.
+    """
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, data, gradients, loop, packing, prefetch, prefix, splitting, starts
+from harness import adapt, backbones, compiling, data, gradients, loop, packing, prefetch, prefix, splitting, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
 from harness.generation import load_scorer
+from harness.memory_estimate import exceeds_memory
 from harness.plugins import Plugins, discover, make_method
 from harness.records import SELECT
 from harness.settings import Settings
@@ -160,9 +161,27 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
     plain = packing.without_cache(stage.model)
-    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, recipe.gradient_checkpointing):
+    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, checkpoints(bench, stage)):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
-        return loop.fit(stage.model, groups, steps(), recipe, hooks)
+        if bench.settings.compile == "off":
+            return loop.fit(stage.model, groups, steps(), recipe, hooks)
+        parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
+        chooser = compiling.chooser_for(parameters, stage.device)
+        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, chooser)
+        progress.facts = chooser.facts()
+        return progress
+
+
+def checkpoints(bench: Bench, stage: Stage) -> bool:
+    """Whether to keep no activations inside layers: the recipe says so, or memory is estimated not to suffice.
+
+    Losses are the same either way, so that it is no part of a trial's identity.
+    """
+    recipe = bench.trial.recipe
+    if recipe.gradient_checkpointing or bench.settings.checkpointing == "recipe":
+        return recipe.gradient_checkpointing
+    able = bool(getattr(stage.model, "supports_gradient_checkpointing", False))
+    return able and exceeds_memory(stage.model, recipe, stage.device)
 
 
 def start(bench: Bench, stage: Stage) -> Started:
@@ -239,7 +258,7 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
     rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
     size = bench.trial.recipe.batch_size
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
-    with loop.checkpointing(stage.model, bench.trial.recipe.gradient_checkpointing):
+    with loop.checkpointing(stage.model, checkpoints(bench, stage)):
         return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
+from harness.compiling import Compute, backward
 from harness.errors import TrialFailure, UserError
 from harness.language_loss import LossFunction, loss_function
 from harness.measure import train_seconds
@@ -48,6 +49,8 @@ class Progress:
     shapes: dict[tuple[int, int], int] = field(default_factory=dict)
     """How many micro-batches of each shape (rows, padded length) were trained on."""
     losses: list[tuple[int, float]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How steps were computed, where that is not the usual, for the run's provenance."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def fit(
     epochs: Iterable[Steps],
     recipe: Recipe,
     hooks: Hooks,
+    compute: Compute = backward,
 ) -> Progress:
     """Train. `epochs` yields, for each epoch, its optimizer steps; a step is one or more micro-batches.
 
@@ -97,6 +101,7 @@ def fit(
     for number, steps in enumerate(epochs, start=1):
         if trainer is None:
             trainer = _Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
+            trainer.compute = compute
         model.train()
         with train_seconds(device) as watch, opened(steps) as ready:
             for step in ready:
@@ -132,6 +137,18 @@ class _Trainer:
         self.pending: list[Tensor] = []
         self.loss: LossFunction | None = None
         """Chosen on the first batch."""
+        self.compute: Compute = backward
+
+    def _loss_function(self, first: Batch) -> LossFunction:
+        device, precision = self.parameters[0].device, self.recipe.precision
+        with autocast(device, precision):
+            plain = loss_function(self.model, first)
+
+        def loss(batch: Batch) -> Tensor:
+            with autocast(device, precision):
+                return plain(batch)
+
+        return loss
 
     def step(self, micro_batches: Sequence[Batch]) -> None:
         """One optimizer step on the mean loss over all items of the micro-batches, which are still on the host."""
@@ -141,11 +158,8 @@ class _Trainer:
         for batch, count in zip(micro_batches, items, strict=True):
             self._count(batch)
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-            with autocast(device, self.recipe.precision):
-                self.loss = self.loss or loss_function(self.model, moved)
-                part = self.loss(moved) * (count / sum(items))
-            part.backward()
-            loss += part.detach()
+            self.loss = self.loss or self._loss_function(moved)
+            loss += self.compute(self.loss, moved, count / sum(items))
         if self.recipe.clip > 0:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()

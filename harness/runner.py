@@ -17,7 +17,7 @@ from harness import adapt, costs, loop, measure, prefix
 from harness import bench as stages
 from harness.api import Baseline
 from harness.bench import Bench, Stage
-from harness.devices import pick_device
+from harness.devices import pick_device, set_matmul_precision
 from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator, references
 from harness.kept import KeptTensors
@@ -65,6 +65,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
     if isinstance(bench.method, Baseline):
         return _run_baseline(bench, bench.method)
     device = pick_device(bench.settings.device)
+    set_matmul_precision(bench.trial.recipe.precision, device)
     meter = costs.Meter()
     with measure.peak_memory_bytes(device) as memory:
         with measure.load_seconds(device) as load:
@@ -95,7 +96,8 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         provenance={
             **record.provenance,
             **_start_facts(started),
-            **_dropped(bench, stage),
+            **_training_facts(bench, stage),
+            **trained.facts,
             "backbone_sha256": stage.loaded.sha256,
         },
     )
@@ -108,10 +110,15 @@ def _start_facts(started: stages.Started) -> dict[str, Any]:
     return {"start_head": "carried over" if started.head_carried else "drawn afresh: the shapes differ"}
 
 
-def _dropped(bench: Bench, stage: Stage) -> dict[str, int]:
-    """How many training rows were left out as too long, if any were."""
-    count = len(bench.train) - len(stage.encoded)
-    return {"dropped_rows": count} if count else {}
+def _training_facts(bench: Bench, stage: Stage) -> dict[str, Any]:
+    """Rows that were left out as too long, if any were, and how steps were computed where that is not the usual."""
+    count, chosen = len(bench.train) - len(stage.encoded), stages.checkpoints(bench, stage)
+    facts: dict[str, Any] = {"dropped_rows": count} if count else {}
+    if chosen != bench.trial.recipe.gradient_checkpointing:
+        facts["gradient_checkpointing"] = "chosen by memory"
+    if not bench.settings.split_batches:
+        facts["whole_batches"] = True
+    return facts
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,16 @@ class Manner:
         bool,
         typer.Option("--keep-adapters", help="Keep trained tensors in the cache, for `export`."),
     ] = False
+    checkpointing: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|recipe",
+            help="auto: gradient checkpointing also where a GPU's memory is estimated not to suffice.",
+        ),
+    ] = "auto"
+    compile: Annotated[
+        str, typer.Option(metavar="auto|off", help="auto: measure steps through torch.compile, keep what is quicker.")
+    ] = "off"
     whole_batches: Annotated[
         bool, typer.Option("--whole-batches", help="Never compute a batch in parts of similar length, as a CPU does.")
     ] = False
@@ -52,7 +62,19 @@ class Manner:
 
     def applied(self, settings: Settings) -> Settings:
         """The settings with what was said here."""
-        return dataclasses.replace(settings, keep_adapters=self.keep_adapters, split_batches=not self.whole_batches)
+        for name, said, known in (
+            ("checkpointing", self.checkpointing, ("auto", "recipe")),
+            ("compile", self.compile, ("auto", "off")),
+        ):
+            if said not in known:
+                raise UserError(f"--{name} {said}: say {known[0]} or {known[1]}.")
+        return dataclasses.replace(
+            settings,
+            keep_adapters=self.keep_adapters,
+            split_batches=not self.whole_batches,
+            checkpointing=self.checkpointing,  # type: ignore[arg-type]
+            compile=self.compile,  # type: ignore[arg-type]
+        )
 
 
 @expanded

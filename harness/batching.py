@@ -6,48 +6,26 @@ Importing this module does not import torch, so that a plan can be checked witho
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from harness.api import GenerationTask, Task, Text
+from harness.encoded import IGNORED, Encoded, Ragged
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from torch import Tensor
 
-IGNORED = -100
-"""Label of a token that carries no loss: prompt and padding."""
 CACHED_SPLITS = 32
 """Encoded splits that a process keeps; the least recently used goes first."""
 
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of a split's rows, in row order, without padding. Shared between trials: not to be modified."""
-
-    input_ids: list[list[int]]
-    labels: Tensor | list[list[int]]
-    """Class ids [rows] int64; or targets [rows] float32; or (generation) one per token, `IGNORED` on the prompt."""
-    token_type_ids: list[list[int]] | None = None
-    """Which text of a pair a token belongs to, for tokenizers that tell."""
-
-    def __len__(self) -> int:
-        """Rows."""
-        return len(self.input_ids)
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens per row, padding not counted."""
-        return [len(ids) for ids in self.input_ids]
-
+Row = Mapping[str, Any]
 
 # ----------------------------------------------------------------------------------------- encoding
 
@@ -56,38 +34,77 @@ _encoded: OrderedDict[_CacheKey, Encoded] = OrderedDict()
 _fingerprints: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def encode(task: Task, frame: pd.DataFrame, tokenizer: Any, max_length: int, drop_long: bool = False) -> Encoded:
+def encode(
+    task: Task,
+    frame: pd.DataFrame,
+    tokenizer: Any,
+    max_length: int,
+    drop_long: bool = False,
+    cache_root: Path | None = None,
+) -> Encoded:
     """The rows as token ids of at most `max_length` tokens, special tokens included.
 
     Classification and regression: text or pair; a pair that is too long loses tokens of its longer text.
     Generation: prompt, answer and the end token, loss on the last two; a prompt that is too long loses its
     beginning, as in lm-eval; an answer that leaves its prompt no room is a UserError, or with `drop_long` left out.
-    Cached in the process by task, content, tokenizer and length.
+    Cached in the process by task, content, tokenizer and length, and on disk below `cache_root` if that is given.
     """
     key = (type(task), task.name, task.version, content_hash(frame), _fingerprint(tokenizer), max_length, drop_long)
     if key not in _encoded:
-        rows = [cast(Mapping[str, Any], row) for row in frame.to_dict("records")]
-        if isinstance(task, GenerationTask):
-            _encoded[key] = _encode_answers(task, rows, tokenizer, max_length, drop_long)
+        rows = [cast(Row, row) for row in frame.to_dict("records")]
+        written = _written(task, rows)
+        if cache_root is None or not _portable(tokenizer):
+            _encoded[key] = _tokenized(task, rows, written, tokenizer, max_length, drop_long)
         else:
-            _encoded[key] = _encode_texts(task, rows, tokenizer, max_length)
+            from harness.token_cache import TokenCache, entry_key
+
+            cache = TokenCache(cache_root)
+            facts = {"task": [task.kind, *key[1:3]], "written": written, "labels": [row["label"] for row in rows]}
+            name = entry_key({**facts, "tokenizer": key[4], "max_length": max_length, "drop_long": drop_long})
+            found = cache.load(name)
+            if found is None:
+                found = _tokenized(task, rows, written, tokenizer, max_length, drop_long)
+                cache.save(name, found)
+            _encoded[key] = found
         if len(_encoded) > CACHED_SPLITS:
             _encoded.popitem(last=False)
     _encoded.move_to_end(key)
     return _encoded[key]
 
 
-def _encode_texts(task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length: int) -> Encoded:
+def _written(task: Task, rows: Sequence[Row]) -> list[tuple[str, str | None]]:
+    """What the task writes for each row: its one or two texts, or its prompt and answer."""
+    if isinstance(task, GenerationTask):
+        return [(task.encode(row).first, task.answer(row)) for row in rows]
+    texts: list[Text] = [task.encode(row) for row in rows]
+    return [(text.first, text.second) for text in texts]
+
+
+def _tokenized(
+    task: Task,
+    rows: Sequence[Row],
+    written: Sequence[tuple[str, str | None]],
+    tokenizer: Any,
+    max_length: int,
+    drop_long: bool,
+) -> Encoded:
+    if isinstance(task, GenerationTask):
+        return _encode_answers(task, rows, _exercises(task, written, tokenizer), max_length, drop_long)
+    return _encode_texts(task, rows, written, tokenizer, max_length)
+
+
+def _encode_texts(
+    task: Task, rows: Sequence[Row], written: Sequence[tuple[str, str | None]], tokenizer: Any, max_length: int
+) -> Encoded:
     import torch
 
-    texts: list[Text] = [task.encode(row) for row in rows]
-    second = [text.second for text in texts if text.second is not None]
-    if second and len(second) < len(texts):
+    second = [text for _, text in written if text is not None]
+    if second and len(second) < len(written):
         raise UserError(
             f"task '{task.name}': encode() gives a second text for some rows only; give it for all or none."
         )
     tokens = tokenizer(
-        [text.first for text in texts],
+        [text for text, _ in written],
         second or None,
         truncation=True,
         max_length=max_length,
@@ -95,37 +112,42 @@ def _encode_texts(task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any,
     )
     dtype = torch.float32 if task.kind == "regression" else torch.int64
     labels = torch.tensor([row["label"] for row in rows], dtype=dtype)
-    return Encoded(tokens["input_ids"], labels, tokens.get("token_type_ids"))
+    types = tokens.get("token_type_ids")
+    return Encoded(Ragged.of(tokens["input_ids"]), labels, None if types is None else Ragged.of(types))
 
 
 def row_lengths(task: Task, frame: pd.DataFrame, tokenizer: Any, max_length: int) -> list[int]:
     """Tokens of each row, at most `max_length`. Refuses no row: test answers are never trained on."""
     if not isinstance(task, GenerationTask):
         return encode(task, frame, tokenizer, max_length).lengths
-    rows = [cast(Mapping[str, Any], row) for row in frame.to_dict("records")]
-    return [min(len(prompt) + len(target), max_length) for prompt, target in _exercises(task, rows, tokenizer)]
+    written = _written(task, [cast(Row, row) for row in frame.to_dict("records")])
+    return [min(len(prompt) + len(target), max_length) for prompt, target in _exercises(task, written, tokenizer)]
 
 
 def _exercises(
-    task: GenerationTask, rows: Sequence[Mapping[str, Any]], tokenizer: Any
+    task: Task, written: Sequence[tuple[str, str | None]], tokenizer: Any
 ) -> list[tuple[list[int], list[int]]]:
     """Token ids of each row's prompt, and of its answer with the end token."""
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"task '{task.name}': the backbone's tokenizer has no end token, which a generation task needs."
         )
-    prompts = tokenizer([task.encode(row).first for row in rows], return_attention_mask=False)["input_ids"]
-    answers = tokenizer([task.answer(row) for row in rows], add_special_tokens=False, return_attention_mask=False)[
+    prompts = tokenizer([prompt for prompt, _ in written], return_attention_mask=False)["input_ids"]
+    answers = tokenizer([answer for _, answer in written], add_special_tokens=False, return_attention_mask=False)[
         "input_ids"
     ]
     return [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def _encode_answers(
-    task: GenerationTask, rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length: int, drop_long: bool
+    task: Task,
+    rows: Sequence[Row],
+    exercises: Sequence[tuple[list[int], list[int]]],
+    max_length: int,
+    drop_long: bool,
 ) -> Encoded:
     input_ids, labels = [], []
-    for row, (prompt, target) in zip(rows, _exercises(task, rows, tokenizer), strict=True):
+    for row, (prompt, target) in zip(rows, exercises, strict=True):
         room = max_length - len(target)
         if room >= 1:
             kept = prompt[-room:]
@@ -142,7 +164,7 @@ def _encode_answers(
             f"task '{task.name}': no answer of its {len(rows)} training rows fits into max_length = "
             f"{max_length} tokens; raise it."
         )
-    return Encoded(input_ids, labels)
+    return Encoded(Ragged.of(input_ids), Ragged.of(labels))
 
 
 def content_hash(frame: pd.DataFrame) -> str:
@@ -162,8 +184,14 @@ def _fingerprint(tokenizer: Any) -> str:
             # Left over from earlier calls, and set anew by each.
             content.update(truncation=None, padding=None)
             content["inputs"] = [tokenizer.eos_token_id, *tokenizer.model_input_names]
+            content["class"] = [type(tokenizer).__name__, tokenizer.truncation_side]
             _fingerprints[tokenizer] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return _fingerprints[tokenizer]
+
+
+def _portable(tokenizer: Any) -> bool:
+    """Whether the fingerprint means the same in another process."""
+    return getattr(tokenizer, "backend_tokenizer", None) is not None
 
 
 # ------------------------------------------------------------------------------------------ batches
@@ -196,31 +224,6 @@ def eval_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
 def _cut(rows: Sequence[int], batch_size: int) -> list[list[int]]:
     return [list(rows[first : first + batch_size]) for first in range(0, len(rows), batch_size)]
-
-
-def collate(encoded: Encoded, indices: Sequence[int], pad_id: int) -> dict[str, Tensor]:
-    """One batch, padded on the right to its longest row: int64 [rows, tokens] each, labels as in `Encoded`."""
-    import torch
-
-    ids = [encoded.input_ids[index] for index in indices]
-    batch = {
-        "input_ids": _padded(ids, pad_id),
-        "attention_mask": _padded([[1] * len(row) for row in ids], 0),
-    }
-    if encoded.token_type_ids is not None:
-        batch["token_type_ids"] = _padded([encoded.token_type_ids[index] for index in indices], 0)
-    if isinstance(encoded.labels, torch.Tensor):
-        batch["labels"] = encoded.labels[list(indices)]
-    else:
-        batch["labels"] = _padded([encoded.labels[index] for index in indices], IGNORED)
-    return batch
-
-
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    import torch
-
-    columns = list(itertools.zip_longest(*rows, fillvalue=filler))
-    return torch.tensor(columns, dtype=torch.int64).T.contiguous()
 
 
 def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:

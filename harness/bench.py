@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, data, gradients, loop, packing, starts
+from harness import adapt, backbones, compiling, data, gradients, loop, packing, prefetch, prefix, splitting, starts
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
 from harness.generation import load_scorer
+from harness.memory_estimate import exceeds_memory
 from harness.plugins import Plugins, discover, make_method
 from harness.records import SELECT
 from harness.settings import Settings
@@ -61,11 +62,6 @@ class Stage:
         """The batch of these row numbers as one row without padding."""
         return packing.pack(self.encoded, rows)
 
-    def step(self, rows: Sequence[int], recipe: Recipe) -> list[loop.Batch]:
-        """The micro-batches of one optimizer step."""
-        batch = self.packed if recipe.packing else self.batch
-        return [batch(part) for part in _split(rows, recipe.accumulation)]
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -76,6 +72,8 @@ class Phase:
     recipe: Recipe
     method: Method | None = None
     """The attached method; None while the whole model is trained."""
+    cache: prefix.PrefixCache | None = None
+    """Keeps what the frozen lower layers give."""
 
 
 @dataclass
@@ -125,7 +123,8 @@ def beside(bench: Bench, loaded: backbones.Loaded, device: torch.device) -> Stag
     """A trial's training rows beside a backbone that is loaded already."""
     recipe = bench.trial.recipe
     drop_long = recipe.long_answers == "drop"
-    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, recipe.max_length, drop_long)
+    cache_root = bench.settings.cache_root
+    encoded = data.encode(bench.task, bench.train, loaded.tokenizer, recipe.max_length, drop_long, cache_root)
     return Stage(loaded, device, encoded)
 
 
@@ -137,6 +136,21 @@ def row_order(bench: Bench, stage: Stage, phase: Phase) -> Iterator[list[list[in
         yield data.epoch_batches(stage.encoded.lengths, recipe.batch_size, generator, recipe.length_pool)
 
 
+def step_maker(bench: Bench, stage: Stage, phase: Phase) -> Callable[[Sequence[int]], list[loop.Batch]]:
+    """Makes the micro-batches of an optimizer step from its row numbers."""
+    recipe, lengths = phase.recipe, stage.encoded.lengths
+    batch: prefix.Maker = stage.packed if recipe.packing else stage.batch
+    if phase.cache is not None:
+        batch = phase.cache.remembering(stage.encoded, batch)
+    splits = bench.settings.split_batches and not recipe.packing and splitting.pays_on(stage.device)
+
+    def parts(rows: Sequence[int]) -> list[Sequence[int]]:
+        micro = _split(rows, recipe.accumulation)
+        return [part for rows in micro for part in splitting.by_length(rows, lengths)] if splits else micro
+
+    return lambda rows: [prefetch.pinned(batch(part), stage.device) for part in parts(rows)]
+
+
 def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.Progress:
     """Fit what is trainable."""
     recipe = phase.recipe
@@ -145,9 +159,11 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         first = range(min(recipe.batch_size, len(stage.encoded)))
         packing.check_apart(stage.model, stage.packed(first), stage.batch(first))
 
-    def steps() -> Iterator[list[list[loop.Batch]]]:
+    step = step_maker(bench, stage, phase)
+
+    def steps() -> Iterator[loop.Steps]:
         for batches in row_order(bench, stage, phase):
-            yield [stage.step(rows, recipe) for rows in batches]
+            yield prefetch.Prepared(step, batches, prefetch.ahead_for(stage.device))
 
     special: tuple[ParameterGroup, ...] = ()
     if phase.method is not None:
@@ -155,9 +171,27 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
     plain = packing.without_cache(stage.model)
-    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, recipe.gradient_checkpointing):
+    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, checkpoints(bench, stage)):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
-        return loop.fit(stage.model, groups, steps(), recipe, hooks)
+        if bench.settings.compile == "off":
+            return loop.fit(stage.model, groups, steps(), recipe, hooks)
+        parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
+        chooser = compiling.chooser_for(parameters, stage.device)
+        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, chooser)
+        progress.facts = chooser.facts()
+        return progress
+
+
+def checkpoints(bench: Bench, stage: Stage) -> bool:
+    """Whether to keep no activations inside layers: the recipe says so, or memory is estimated not to suffice.
+
+    Losses are the same either way, so that it is no part of a trial's identity.
+    """
+    recipe = bench.trial.recipe
+    if recipe.gradient_checkpointing or bench.settings.checkpointing == "recipe":
+        return recipe.gradient_checkpointing
+    able = bool(getattr(stage.model, "supports_gradient_checkpointing", False))
+    return able and exceeds_memory(stage.model, recipe, stage.device)
 
 
 def start(bench: Bench, stage: Stage) -> Started:
@@ -234,7 +268,7 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
     rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
     size = bench.trial.recipe.batch_size
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
-    with loop.checkpointing(stage.model, bench.trial.recipe.gradient_checkpointing):
+    with loop.checkpointing(stage.model, checkpoints(bench, stage)):
         return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
 
 
@@ -248,6 +282,6 @@ def _set_dropout(model: nn.Module, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        for name in ("attention_dropout", "dropout_prob"):
+        for name in prefix.DROPOUT_NAMES:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, share)

@@ -96,9 +96,16 @@ def _count_linear(method: LinearMethod, model: nn.Module, head: tuple[str, ...])
 
 def _count_attached(method: Method, model: nn.Module, head: tuple[str, ...]) -> Counts:
     """For methods that are no formula per map: attach, and see what can be trained."""
-    import torch
-
     from harness.measure import count_parameters
+
+    attach_shapes(method, model, head)
+    counted = count_parameters(model, head or backbones.output_names(model))
+    return Counts(counted.adapter, counted.head, counted.total, _linear_size(model))
+
+
+def attach_shapes(method: Method, model: nn.Module, head: tuple[str, ...]) -> None:
+    """Attach to a model on the meta device a method that is no formula per map: afterwards it shows what is trained."""
+    import torch
 
     model.requires_grad_(False)
 
@@ -108,8 +115,6 @@ def _count_attached(method: Method, model: nn.Module, head: tuple[str, ...]) -> 
     method.attach(model, AttachContext(torch.Generator(), head, select))
     for name in head if method.trains_head else ():
         model.get_submodule(name).requires_grad_(True)
-    counted = count_parameters(model, head or backbones.output_names(model))
-    return Counts(counted.adapter, counted.head, counted.total, _linear_size(model))
 
 
 def _size(module: nn.Module) -> int:

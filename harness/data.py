@@ -28,8 +28,6 @@ import pandas as pd
 
 from harness.api import DataRoot, GenerationTask, HubSource, Task
 from harness.batching import (
-    Encoded,
-    collate,
     content_hash,
     encode,
     epoch_batches,
@@ -37,6 +35,7 @@ from harness.batching import (
     padding_share,
     row_lengths,
 )
+from harness.encoded import Encoded, collate
 from harness.errors import UserError, unknown
 from harness.trial import stream_seed
 

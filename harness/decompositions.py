@@ -7,9 +7,7 @@ same factors. No global random state is read or changed.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+
+from harness.tensor_files import raw_bytes, read_tensors, write_tensors
 
 Factors = dict[str, Tensor]
 
@@ -189,44 +187,17 @@ def _own(tensor: Tensor, device: torch.device) -> Tensor:
 def _key(weight: Tensor, routine: str) -> str:
     """sha256 over what the factors depend on: routine, dtype, shape and the weight's bytes."""
     header = f"{routine} {weight.dtype} {list(weight.shape)} "
-    return hashlib.sha256(header.encode() + _raw(weight.detach().cpu())).hexdigest()
-
-
-def _raw(tensor: Tensor) -> bytes:
-    flat = tensor.reshape(-1)  # a column [m, 1] may count as contiguous with any last stride; a flat one may not
-    return flat.view(torch.uint8).numpy().tobytes()
-
-
-def _checksum(factors: Factors) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(factors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode() + _raw(tensor))
-    return digest.hexdigest()
+    return hashlib.sha256(header.encode() + raw_bytes(weight.detach().cpu())).hexdigest()
 
 
 def _read(path: Path) -> Computed | None:
     """The content of a cache file, or None if there is none that is whole."""
+    found = read_tensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            factors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-            metadata = file.metadata() or {}
-            seconds = float(metadata["seconds"])
-    except (OSError, SafetensorError, KeyError, ValueError):
+        return None if found is None else Computed(found[0], float(found[1]["seconds"]))
+    except (KeyError, ValueError):
         return None
-    return Computed(factors, seconds) if metadata.get("sha256") == _checksum(factors) else None
 
 
 def _write(path: Path, computed: Computed) -> None:
-    """Write all or nothing: readers see the old file or the whole new one."""
-    metadata = {"sha256": _checksum(computed.factors), "seconds": repr(computed.seconds)}
-    content = save(computed.factors, metadata=metadata)
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    write_tensors(path, computed.factors, {"seconds": repr(computed.seconds)})

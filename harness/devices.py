@@ -29,3 +29,13 @@ def _mps_works() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def set_matmul_precision(precision: str, device: torch.device) -> None:
+    """TF32 for float32 matrix products and convolutions on CUDA if the recipe's precision is "tf32", else full float32.
+
+    Set anew for every run, so that a run never inherits what an earlier one, or a library, has left behind.
+    """
+    wanted = precision == "tf32" and device.type == "cuda"
+    torch.set_float32_matmul_precision("high" if wanted else "highest")
+    torch.backends.cudnn.allow_tf32 = wanted

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import data, loop, metrics
+from harness import data, loop, metrics, prefetch
 from harness.api import GenerationTask, Task
 from harness.errors import TrialFailure
 from harness.generation import evaluate_generation, reference_answers
@@ -17,6 +18,8 @@ from harness.trial import Recipe
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+    from harness.prefix import PrefixCache
 
 
 @dataclass
@@ -28,6 +31,10 @@ class Evaluator:
     """`select` and the test sets by name."""
     tokenizer: Any
     recipe: Recipe
+    cache_root: Path | None = None
+    """Where encoded rows are kept between processes, if anywhere."""
+    cache: PrefixCache | None = None
+    """Keeps what the frozen lower layers of the model give."""
     scores: list[Score] = field(default_factory=list)
     predictions: list[Predictions] = field(default_factory=list)
 
@@ -66,8 +73,19 @@ class Evaluator:
         if isinstance(self.task, GenerationTask):
             with loop.autocast(next(model.parameters()).device, self.recipe.precision):
                 return evaluate_generation(model, self.tokenizer, self.task, frame, self.recipe.eval_batch_size).answers
-        encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length)
-        batches = with_rows(encoded, data.eval_batches(encoded.lengths, self.recipe.eval_batch_size), self.tokenizer)
+        encoded = data.encode(self.task, frame, self.tokenizer, self.recipe.max_length, cache_root=self.cache_root)
+        device = next(model.parameters()).device
+
+        def collate(rows: Sequence[int]) -> loop.Batch:
+            return data.collate(encoded, rows, self.tokenizer.pad_token_id)
+
+        make = collate if self.cache is None else self.cache.remembering(encoded, collate)
+
+        def numbered(rows: Sequence[int]) -> tuple[Sequence[int], loop.Batch]:
+            return rows, prefetch.pinned(make(rows), device)
+
+        rows = data.eval_batches(encoded.lengths, self.recipe.eval_batch_size)
+        batches = prefetch.Prepared(numbered, rows, prefetch.ahead_for(device))
         return loop.predict(model, batches, self.task.kind, self.recipe.precision)
 
 
@@ -75,14 +93,6 @@ def selected_epoch(scores: Sequence[Score], metric: str) -> int:
     """The epoch with the best `metric` on `select`; the earliest of equals."""
     on_select = [score for score in scores if score.split == SELECT and score.metric == metric]
     return max(on_select, key=lambda score: (score.value, -score.epoch)).epoch
-
-
-def with_rows(
-    encoded: data.Encoded, batches: Sequence[Sequence[int]], tokenizer: Any
-) -> Iterator[tuple[Sequence[int], loop.Batch]]:
-    """Row numbers with the padded batch that they make."""
-    for indices in batches:
-        yield indices, data.collate(encoded, indices, tokenizer.pad_token_id)
 
 
 def references(task: Task, frame: pd.DataFrame) -> list[Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from harness.api import LinearMethod
+from harness.language_loss import loss_function
 from harness.targets import select_modules
 
 
@@ -65,4 +66,5 @@ def _backward(model: nn.Module, batches: Iterable[Mapping[str, Tensor]], seed: i
         for batch in batches:
             moved = {name: value.to(device) for name, value in batch.items()}
             # the loss is a mean over rows: times their number it is the sum
-            (model(**moved).loss * len(moved["labels"])).backward()
+            loss = loss_function(model, moved)(moved)
+            (loss * len(moved["labels"])).backward()

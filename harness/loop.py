@@ -7,17 +7,29 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
+from harness.compiling import Compute, backward
 from harness.errors import TrialFailure, UserError
+from harness.language_loss import LossFunction, loss_function
 from harness.measure import train_seconds
+from harness.prefetch import opened
 from harness.trial import Recipe
 
 Batch = Mapping[str, Tensor]
+
+
+class Steps(Protocol):
+    """The optimizer steps of one epoch: their number, and the micro-batches of each in turn."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sequence[Batch]]: ...
+
 
 LOSS_POINTS = 100
 """A loss curve has about this many points, each the mean since the one before."""
@@ -37,6 +49,8 @@ class Progress:
     shapes: dict[tuple[int, int], int] = field(default_factory=dict)
     """How many micro-batches of each shape (rows, padded length) were trained on."""
     losses: list[tuple[int, float]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How steps were computed, where that is not the usual, for the run's provenance."""
 
     def count(self, batch: Batch) -> None:
         """Add the rows, tokens and shape of one micro-batch."""
@@ -107,9 +121,10 @@ def optimizer_groups(
 def fit(
     model: nn.Module,
     groups: Sequence[dict[str, Any]],
-    epochs: Iterable[Sequence[Sequence[Batch]]],
+    epochs: Iterable[Steps],
     recipe: Recipe,
     hooks: Hooks,
+    compute: Compute = backward,
 ) -> Progress:
     """Train. `epochs` yields, for each epoch, its optimizer steps; a step is one or more micro-batches.
 
@@ -123,9 +138,10 @@ def fit(
     for number, steps in enumerate(epochs, start=1):
         if trainer is None:
             trainer = Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
+            trainer.compute = compute
         model.train()
-        with train_seconds(device) as watch:
-            for step in steps:
+        with train_seconds(device) as watch, opened(steps) as ready:
+            for step in ready:
                 trainer.step(step)
                 hooks.after_step(progress.steps)
             trainer.curve.flush()
@@ -152,6 +168,20 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_schedule(recipe, total_steps))
         self.curve = LossCurve(progress, total_steps)
+        self.loss: LossFunction | None = None
+        """Chosen on the first batch."""
+        self.compute: Compute = backward
+
+    def _loss_function(self, first: Batch) -> LossFunction:
+        device, precision = self.parameters[0].device, self.recipe.precision
+        with autocast(device, precision):
+            plain = loss_function(self.model, first)
+
+        def loss(batch: Batch) -> Tensor:
+            with autocast(device, precision):
+                return plain(batch)
+
+        return loss
 
     def step(self, micro_batches: Sequence[Batch]) -> None:
         """One optimizer step on the mean loss over all items of the micro-batches, which are still on the host."""
@@ -161,10 +191,8 @@ class Trainer:
         for batch, count in zip(micro_batches, items, strict=True):
             self.progress.count(batch)
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-            with autocast(device, self.recipe.precision):
-                part = self.model(**moved).loss * (count / sum(items))
-            part.backward()
-            loss += part.detach()
+            self.loss = self.loss or self._loss_function(moved)
+            loss += self.compute(self.loss, moved, count / sum(items))
         if self.recipe.clip > 0:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()
@@ -206,11 +234,15 @@ def loss_items(batch: Batch) -> int:
 def predict(model: nn.Module, batches: Iterable[tuple[Sequence[int], Batch]], kind: Kind, precision: str) -> list[Any]:
     """Predictions in row order: class ids, or floats for regression. `batches` yields row numbers with their batch."""
     device = next(model.parameters()).device
-    values: dict[int, Any] = {}
-    with evaluating(model), autocast(device, precision):
-        for indices, batch in batches:
-            inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
-            values.update(zip(indices, answers(model(**inputs).logits, kind).tolist(), strict=True))
+    rows: list[int] = []
+    found: list[Tensor] = []
+    with evaluating(model), autocast(device, precision), opened(batches) as ready:
+        for indices, batch in ready:
+            inputs = {name: value.to(device, non_blocking=True) for name, value in batch.items() if name != "labels"}
+            found.append(answers(model(**inputs).logits, kind))
+            rows.extend(indices)
+    # the one place where the host waits for the device
+    values = dict(zip(rows, torch.cat(found).tolist() if found else [], strict=True))
     return [values[index] for index in range(len(values))]
 
 

@@ -78,6 +78,8 @@ def train_flops(cost: LengthCost, shapes: Mapping[tuple[int, int], int]) -> floa
     operations (multiply, add) per term, padding included, attention over all pairs of positions, and backward only
     as far as this method's gradients need it. Left out: element-wise work, the optimizer, evaluation,
     initialisation (SVD, QR, gradient estimate), the start (warm-up), and what gradient checkpointing computes again.
+    A language model's logits count at every position, though they are computed only where a label is, and frozen
+    lower layers in every step, though `cache_prefix` computes them once per row.
 
     shapes: number of micro-batches of each shape (rows, padded length).
     """
@@ -136,9 +138,10 @@ def init_seconds(device: torch.device) -> Stopwatch:
 def train_seconds(device: torch.device) -> Stopwatch:
     """Wall-clock seconds of the training steps: batches to the device, forward, backward, clipping, update.
 
+    On a CPU the padding of each batch is inside; on a GPU a thread beside it has padded them.
     Evaluation between epochs and the start (warm-up) are left out. A run that shared its steps with others (see
     pack_trials) has no time of its own: steps of it alone were measured, of a small and of a large batch, three times
-    in turn with other trials, and added up over the batches that it trained on, on a line between the two sizes.
+    in turn with other trials, and added up over the steps that it took, on a line between the two sizes.
     """
     return Stopwatch(device)
 

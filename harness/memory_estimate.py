@@ -7,10 +7,14 @@ not keep. Frozen weights need fewer of them, so that adapters stay below the est
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.counts import Counts
 from harness.trial import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 BYTES_PER_VALUE = 34
 """Of one layer, per token and hidden unit, 16 bit."""
@@ -30,6 +34,29 @@ def training_bytes(counts: Counts, configuration: Any, recipe: Recipe) -> int | 
     if counts.total_params is None or counts.trainable_params is None:
         return None
     return FLOAT * counts.total_params + TRAINED * counts.trainable_params + activation_bytes(configuration, recipe)
+
+
+def exceeds_memory(model: nn.Module, recipe: Recipe, device: torch.device) -> bool:
+    """Whether training the adapted model is estimated to take more than the device has.
+
+    False where the device's memory is not known (CPU), or the model's configuration shows no layers.
+    """
+    from harness.measure import total_parameters, trainable_parameters
+
+    there = device_memory(device)
+    configuration = getattr(model, "config", None)
+    if there is None or not hasattr(configuration, "num_hidden_layers"):
+        return False
+    counts = Counts(trainable_parameters(model, ()), 0, total_parameters(model))
+    needed = training_bytes(counts, configuration, recipe)
+    return needed is not None and needed > there
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes that a CUDA device has; None for others."""
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def activation_bytes(configuration: Any, recipe: Recipe) -> int:

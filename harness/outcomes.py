@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
 from harness import adapt, measure
-from harness.bench import Bench, Stage, Started
+from harness.bench import Bench, Stage, Started, checkpoints
 from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator
 from harness.kept import KeptTensors
+from harness.loop import Progress
 from harness.provenance import provenance
 from harness.records import Costs, RunRecord, Status
 from harness.settings import Settings
@@ -62,15 +63,20 @@ def sound(
     started: Started,
     evaluator: Evaluator,
     costs: Costs,
-    losses: Sequence[tuple[int, float]],
+    trained: Progress,
 ) -> RunRecord:
     """The record of a model that was trained to its end; the trial's own modules are in place."""
     record = scored(bench, evaluator, costs)
-    facts = {**_start_facts(started), **_dropped(bench, stage), "backbone_sha256": stage.loaded.sha256}
+    facts = {
+        **_start_facts(started),
+        **_training_facts(bench, stage),
+        **trained.facts,
+        "backbone_sha256": stage.loaded.sha256,
+    }
     return dataclasses.replace(
         record,
         parameters=measure.count_parameters(stage.model, stage.loaded.output),
-        losses=list(losses),
+        losses=trained.losses,
         provenance={**record.provenance, **facts},
     )
 
@@ -100,7 +106,12 @@ def _start_facts(started: Started) -> dict[str, Any]:
     return {"start_head": "carried over" if started.head_carried else "drawn afresh: the shapes differ"}
 
 
-def _dropped(bench: Bench, stage: Stage) -> dict[str, int]:
-    """How many training rows were left out as too long, if any were."""
-    count = len(bench.train) - len(stage.encoded)
-    return {"dropped_rows": count} if count else {}
+def _training_facts(bench: Bench, stage: Stage) -> dict[str, Any]:
+    """Rows that were left out as too long, if any were, and how steps were computed where that is not the usual."""
+    count, chosen = len(bench.train) - len(stage.encoded), checkpoints(bench, stage)
+    facts: dict[str, Any] = {"dropped_rows": count} if count else {}
+    if chosen != bench.trial.recipe.gradient_checkpointing:
+        facts["gradient_checkpointing"] = "chosen by memory"
+    if not bench.settings.split_batches:
+        facts["whole_batches"] = True
+    return facts

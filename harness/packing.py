@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import loop
-from harness.batching import Encoded
+from harness.encoded import Encoded, Ragged
 from harness.errors import UserError
 
 _TOLERANCE = 1e-3
@@ -27,7 +27,7 @@ def pack(encoded: Encoded, indices: Sequence[int]) -> dict[str, Tensor]:
     The first label of every row is ignored already: it belongs to the prompt. So no row predicts the next one's token.
     """
     labels = encoded.labels
-    assert isinstance(labels, list), "rows of a generation task have one label per token"
+    assert isinstance(labels, Ragged), "rows of a generation task have one label per token"
     rows = [encoded.input_ids[index] for index in indices]
     return {
         "input_ids": torch.tensor([[token for row in rows for token in row]]),

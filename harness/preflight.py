@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ class ModelCheck:
     max_length: int
     label: str
     """The suite's row, for the message."""
+    cache_prefix: bool = False
+    backbone_dropout: float = -1.0
 
 
 def check_plan(members: Sequence[Member], plugins: Plugins, settings: Settings, executor: Executor) -> None:
@@ -91,6 +94,8 @@ def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck
                 parameters=json.dumps(trial.parameters, sort_keys=True),
                 max_length=trial.recipe.max_length,
                 label=member.label,
+                cache_prefix=trial.recipe.cache_prefix,
+                backbone_dropout=trial.recipe.backbone_dropout if trial.recipe.cache_prefix else -1.0,
             )
         ] = None
     return list(checks)
@@ -104,7 +109,7 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
 
     pick_device(settings.device)
     plugins = discover(settings.plugin_files)
-    models: dict[tuple[Backbone, str], nn.Module] = {}
+    models: dict[tuple[Backbone, str], tuple[nn.Module, tuple[str, ...]]] = {}
     for check in checks:
         key = (check.backbone, check.kind)
         if key not in models:
@@ -114,9 +119,12 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
                     f"backbone '{check.backbone.name}' is an encoder: it sees what comes next, so that it cannot be "
                     "trained to answer in text; name a decoder."
                 )
-            models[key] = meta_model(check.backbone.name, check.kind, check.labels, settings)[0]
+            models[key] = meta_model(check.backbone.name, check.kind, check.labels, settings)
+        method = make_method(plugins.methods[check.method], json.loads(check.parameters))
         try:
-            _check_model(models[key], make_method(plugins.methods[check.method], json.loads(check.parameters)), check)
+            _check_model(models[key][0], method, check)
+            if check.cache_prefix:
+                _check_prefix(*models[key], method, check)
         except UserError as error:
             raise UserError(f"method '{check.label}' on backbone '{check.backbone.name}': {error}") from None
 
@@ -131,3 +139,23 @@ def _check_model(model: nn.Module, method: Method, check: ModelCheck) -> None:
     if isinstance(method, LinearMethod):
         for target in select_modules(model, method.targets, method.layers):
             method.check_map(target.module, target.shape)
+
+
+def _check_prefix(model: nn.Module, head: tuple[str, ...], method: Method, check: ModelCheck) -> None:
+    from harness import prefix
+    from harness.counts import attach_shapes
+    from harness.targets import select_modules
+
+    if check.kind == "generation":
+        raise UserError("cache_prefix = true is for classification and regression; set it to false.")
+    if isinstance(method, LinearMethod):
+        trained = [target.module for target in select_modules(model, method.targets, method.layers)]
+    else:
+        copied = copy.deepcopy(model)
+        attach_shapes(method, copied, head)
+        trained = [name for name, parameter in copied.named_parameters() if parameter.requires_grad]
+    below = prefix.check_frozen(model, trained, head)
+    if check.backbone_dropout < 0:
+        prefix.check_no_dropout(model, below)
+    elif check.backbone_dropout > 0:
+        raise UserError("cache_prefix = true needs a backbone without dropout; set backbone_dropout = 0.")

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import torch
 
 from harness import bench as stages
-from harness import costs, forgetting, loop, measure, outcomes
+from harness import costs, forgetting, loop, measure, outcomes, prefix
 from harness.api import Baseline
 from harness.bench import Bench, Stage
-from harness.devices import pick_device
+from harness.devices import pick_device, set_matmul_precision
 from harness.evaluation import Evaluator, references
 from harness.records import Forgetting, ParameterCounts, RunRecord
 from harness.settings import Settings
@@ -42,6 +42,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
     if isinstance(bench.method, Baseline):
         return _run_baseline(bench, bench.method)
     device = pick_device(bench.settings.device)
+    set_matmul_precision(bench.trial.recipe.precision, device)
     meter = costs.Meter()
     with measure.load_seconds(device) as load:
         stage = stages.load(bench, device)
@@ -53,7 +54,9 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
         meter.count(bench, stage)
-        evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe)
+        evaluator = Evaluator(
+            bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe, bench.settings.cache_root
+        )
         keep = outcomes.keeper(bench, attachment)
         trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
         after = measure.perplexity_after(stage.model, text)
@@ -66,7 +69,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         peak_memory_bytes=measure.peak_memory_bytes(resident, memory.bytes),
         adapter_bytes=measure.adapter_bytes(attachment.stored_tensors()),
     )
-    record = outcomes.sound(bench, stage, started, evaluator, measured, trained.losses)
+    record = outcomes.sound(bench, stage, started, evaluator, measured, trained)
     return dataclasses.replace(record, forgetting=Forgetting(before, after))
 
 
@@ -96,8 +99,9 @@ def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callback
         evaluate(0)
         return loop.Progress(), seconds
     hooks = loop.Hooks(evaluate, lambda step: callbacks.progress(step, total))
-    phase = stages.Phase("train", recipe, bench.method)
-    return stages.train(bench, stage, phase, hooks), seconds
+    with prefix.cached(stage.model, stage.loaded.head, recipe.cache_prefix) as evaluator.cache:
+        phase = stages.Phase("train", recipe, bench.method, evaluator.cache)
+        return stages.train(bench, stage, phase, hooks), seconds
 
 
 def _run_baseline(bench: Bench, method: Baseline) -> RunRecord:

@@ -196,9 +196,7 @@ class Run(Base):
     start_seconds: Mapped[float | None] = mapped_column(comment="Making the start (warm-up), when it was first made.")
     step_seconds: Mapped[float | None] = mapped_column(comment="Training seconds per optimizer step, alone.")
     step_seconds_spread: Mapped[float | None] = mapped_column(comment="Its standard deviation, if it was repeated.")
-    pack_trials: Mapped[int | None] = mapped_column(
-        comment="Most trials that shared its steps; NULL: it ran alone."
-    )
+    pack_trials: Mapped[int | None] = mapped_column(comment="Most trials that shared its steps; NULL: it ran alone.")
     pack_seconds: Mapped[float | None] = mapped_column(comment="Wall time in its pack.")
     pack_share_seconds: Mapped[float | None] = mapped_column(comment="Its share of the pack's training time.")
     examples_per_second: Mapped[float | None] = mapped_column(comment="Training rows per training second.")

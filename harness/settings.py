@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 def _environment_path(name: str) -> Path | None:
@@ -38,3 +39,11 @@ class Settings:
     as auto, and some of them run again alone and are compared."""
     keep_adapters: bool = False
     """Keep the trained tensors of runs below the cache root, for `export`."""
+    split_batches: bool = True
+    """Compute a batch in parts of similar length where that saves time (CPU): the same gradient, less padding."""
+    checkpointing: Literal["auto", "recipe"] = "auto"
+    """"auto" keeps no activations inside layers where a GPU's memory is estimated not to suffice, or the recipe wants
+    it so; "recipe" only where the recipe does. The same losses."""
+    compile: Literal["off", "auto"] = "off"
+    """"auto" measures training steps through torch.compile and keeps them where they are quicker; see
+    `harness.compiling`."""

@@ -38,7 +38,9 @@ class Recipe:
     clip: float = 1.0
     """Largest gradient norm over all trainable tensors; 0 turns clipping off."""
     max_length: int = 128
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """"fp32"; "tf32": float32 whose matrix products may round their factors to TF32 (CUDA; elsewhere the same as
+    fp32); "bf16": autocast to bfloat16, parameters stay float32."""
     backbone_dropout: float = -1.0
     """Dropout inside the backbone and before the head; -1 keeps what its configuration says."""
     eval_batch_size: int = 64
@@ -62,6 +64,11 @@ class Recipe:
     """First digits of the text's hash; filled in when trials are planned. A suite that names it pins the text."""
     forgetting_tokens: int = later(65536)
     """Tokens of the text that are read, from its beginning; 0 takes all."""
+    cache_prefix: bool = later(False)
+    """Compute what lies below the first trained layer once per row and look it up from then on; see `harness.prefix`.
+
+    Only without dropout there, for methods that leave the lower layers frozen; the same losses to rounding.
+    """
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness import batching, evaluation, metrics
+from harness import batching, data, evaluation, metrics
 from harness.api import DataRoot, GenerationTask, Text
 from harness.errors import UserError
 from harness.generation import evaluate_generation, load_scorer
@@ -88,7 +88,7 @@ def decoder(seed: int = 0) -> LlamaForCausalLM:
 def trained(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A decoder that has learned Echo with the encoding that training uses."""
     encoded = batching.encode(Echo(), rows(), tokenizer, 32)
-    batch = batching.collate(encoded, range(12), tokenizer.pad_token_id)
+    batch = data.collate(encoded, range(12), tokenizer.pad_token_id)
     model = decoder()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):

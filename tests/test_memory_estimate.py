@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from test_runner import make
+from test_runner import good, make, numbers
 
-from harness import bench
+from harness import bench, memory_estimate
 from harness.counts import Counts
+from harness.measure import total_parameters, trainable_parameters
 from harness.memory_estimate import activation_bytes, training_bytes
 from harness.settings import Settings
 from harness.trial import Recipe
@@ -61,3 +63,38 @@ def test_trained_scalars_cost_gradient_and_moments_and_unknown_ones_an_unknown_a
     known = training_bytes(Counts(100, 20, 1000), configuration, recipe)
     assert known == 4 * 1000 + 12 * 120 + activation_bytes(configuration, recipe)
     assert training_bytes(Counts(None, 20, None), configuration, recipe) is None
+
+
+def staged(settings: Settings, **changes: Any) -> tuple[bench.Bench, bench.Stage]:
+    prepared = bench.prepare(make("lora", settings, **changes), settings)
+    stage = bench.load(prepared, torch.device("cpu"))
+    bench.attach(prepared, stage, bench.Started())
+    return prepared, stage
+
+
+def test_checkpointing_is_chosen_where_memory_is_estimated_not_to_suffice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, stage = staged(settings)
+    assert not bench.checkpoints(prepared, stage)  # the memory of a CPU is not asked for
+    model, recipe = stage.model, prepared.trial.recipe
+    counts = Counts(trainable_parameters(model, ()), 0, total_parameters(model))
+    needed = training_bytes(counts, model.config, recipe)
+    assert needed is not None
+    for there, chosen in ((needed, False), (needed - 1, True)):
+        monkeypatch.setattr(memory_estimate, "device_memory", lambda device, there=there: there)
+        assert bench.checkpoints(prepared, stage) is chosen
+    by_recipe = dataclasses.replace(prepared, settings=dataclasses.replace(settings, checkpointing="recipe"))
+    assert not bench.checkpoints(by_recipe, stage)
+
+
+def test_a_run_that_was_checkpointed_by_memory_is_the_same_run_and_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make("lora", settings, train_size=32)
+    plain = good(trial, settings)
+    monkeypatch.setattr(memory_estimate, "device_memory", lambda device: 1)
+    checkpointed = good(trial, settings)
+    assert checkpointed.provenance["gradient_checkpointing"] == "chosen by memory"
+    assert "gradient_checkpointing" not in plain.provenance
+    assert numbers(checkpointed) == numbers(plain)

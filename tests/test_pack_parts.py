@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harness.batching import IGNORED
+from harness.encoded import IGNORED
 from harness.errors import UserError
 from harness.loop import rate_schedule
 from harness.pack.batches import merge, trial_losses
@@ -179,6 +179,7 @@ def test_what_trains_more_than_maps_and_head_runs_alone(method: str) -> None:
 
 def test_rows_packed_into_one_and_transferred_adapters_run_alone() -> None:
     assert pack_key(changed(packing=True), PLUGINS) is None
+    assert pack_key(changed(cache_prefix=True), PLUGINS) is None
     assert pack_key(changed(start=Start("transfer", 1, 1e-3, "mnli", 1, "adapter")), PLUGINS) is None
 
 

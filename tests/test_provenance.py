@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_runner import good, make
 
 from harness import provenance as module
+from harness.devices import set_matmul_precision
 from harness.provenance import LIBRARIES, SOURCES, VARIABLES, provenance, stack
 from harness.settings import Settings
 
@@ -132,3 +134,23 @@ def test_an_unusable_device_is_named_and_not_fatal() -> None:
     facts = provenance(Settings(device="cuda:99"))
     assert facts["stack"]["device"] == "cuda:99"
     assert facts["stack"]["gpu"] is None
+
+
+@pytest.mark.parametrize(("precision", "cuda", "cpu"), [("fp32", "highest", "highest"), ("tf32", "high", "highest")])
+def test_tf32_is_set_by_every_run_and_recorded(precision: str, cuda: str, cpu: str, settings: Settings) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("medium")  # left behind by somebody
+        for device, expected in (("cuda", cuda), ("cpu", cpu)):
+            set_matmul_precision(precision, torch.device(device))
+            assert stack(settings)["matmul_precision"] == expected
+            assert torch.backends.cudnn.allow_tf32 == (expected == "high")
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_a_run_never_inherits_the_precision_of_another(settings: Settings) -> None:
+    torch.set_float32_matmul_precision("medium")
+    record = good(make("head_only", settings, train_size=16), settings)
+    assert record.provenance["stack"]["matmul_precision"] == "highest"

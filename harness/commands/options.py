@@ -37,7 +37,7 @@ class Places:
         Path | None, typer.Option(metavar="DIR", help="Folder of local backbones; else HARNESS_MODELS, else the hub.")
     ] = None
     cache_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Cache of starts and decompositions; else HARNESS_CACHE.")
+        Path | None, typer.Option(metavar="DIR", help="Cache of tokens, starts and decompositions; else HARNESS_CACHE.")
     ] = None
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto"
     plugin: Annotated[list[Path], typer.Option(metavar="FILE", help="A file with methods or tasks; repeatable.")] = (

@@ -16,6 +16,7 @@ import typer
 from harness.commands.options import DATABASE, AsJson, Choice, Database, Places, expanded
 from harness.commands.output import print_json, print_table
 from harness.errors import UserError
+from harness.settings import Settings
 
 if TYPE_CHECKING:
     from harness.campaign import Request
@@ -37,7 +38,19 @@ class Manner:
         bool,
         typer.Option("--keep-adapters", help="Keep trained tensors in the cache, for `export`."),
     ] = False
-
+    checkpointing: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|recipe",
+            help="auto: gradient checkpointing also where a GPU's memory is estimated not to suffice.",
+        ),
+    ] = "auto"
+    compile: Annotated[
+        str, typer.Option(metavar="auto|off", help="auto: measure steps through torch.compile, keep what is quicker.")
+    ] = "off"
+    whole_batches: Annotated[
+        bool, typer.Option("--whole-batches", help="Never compute a batch in parts of similar length, as a CPU does.")
+    ] = False
     pack: Annotated[
         str,
         typer.Option(
@@ -54,6 +67,23 @@ class Manner:
             raise UserError(f"--jobs {self.jobs}: give a number from 1 on, or auto.")
         return int(self.jobs)
 
+    def applied(self, settings: Settings) -> Settings:
+        """The settings with what was said here."""
+        for name, said, known in (
+            ("checkpointing", self.checkpointing, ("auto", "recipe")),
+            ("compile", self.compile, ("auto", "off")),
+        ):
+            if said not in known:
+                raise UserError(f"--{name} {said}: say {known[0]} or {known[1]}.")
+        return dataclasses.replace(
+            settings,
+            keep_adapters=self.keep_adapters,
+            pack=self.pack,
+            split_batches=not self.whole_batches,
+            checkpointing=self.checkpointing,  # type: ignore[arg-type]
+            compile=self.compile,  # type: ignore[arg-type]
+        )
+
 
 @expanded
 def run(choice: Choice, places: Places, manner: Manner) -> None:
@@ -62,8 +92,7 @@ def run(choice: Choice, places: Places, manner: Manner) -> None:
     from harness.progress import make_reporter
 
     request = _request(choice, places, manner.db, manner.job_count())
-    settings = dataclasses.replace(request.settings, keep_adapters=manner.keep_adapters, pack=manner.pack)
-    request = dataclasses.replace(request, settings=settings)
+    request = dataclasses.replace(request, settings=manner.applied(request.settings))
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:

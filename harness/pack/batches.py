@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Kind
-from harness.batching import IGNORED
+from harness.encoded import IGNORED
 from harness.loop import Batch
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from harness import adapt, backbones, bench, forgetting, loop, measure, outcomes, packing
 from harness.api import Baseline
-from harness.devices import pick_device
+from harness.devices import pick_device, set_matmul_precision
 from harness.executors import Listener
 from harness.pack import slots, solo, width
 from harness.pack.slots import Slot
@@ -96,6 +96,7 @@ class _Host:
     def _load(self) -> None:
         first = bench.prepare(self.trials[0], self.settings)
         device = pick_device(self.settings.device)
+        set_matmul_precision(first.trial.recipe.precision, device)
         with measure.load_seconds(device) as load:
             self._stage = bench.load(first, device)
         self._load_seconds = load.seconds
@@ -117,12 +118,13 @@ class _Host:
         return width.paying_width(self._stage, self.trials[0].recipe)
 
     def _train(self, limit: int) -> None:
-        recipe, model = self.trials[0].recipe, self._stage.model
+        model = self._stage.model
         hooks = Hooks(self._joined, self._stepped, self._evaluated, self._left)
         trainer = PackTrainer(self._entrants(), limit, hooks, self._active)
         plain = packing.without_cache(model)
         apart = warnings.catch_warnings()
-        with apart, torch.random.fork_rng(), plain, loop.checkpointing(model, recipe.gradient_checkpointing):
+        checkpoints = bench.checkpoints(bench.prepare(self.trials[0], self.settings), self._stage)
+        with apart, torch.random.fork_rng(), plain, loop.checkpointing(model, checkpoints):
             # gradients of a block lie in one matrix, in strides that autograd accepts but remarks on
             warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
             torch.manual_seed(_seed(self.trials))
@@ -178,9 +180,7 @@ class _Host:
             return outcomes.failed(slot.bench.trial, slot.failure)
         slot.place()
         costs = solo.costs_of(slot, self._load_seconds)
-        record = outcomes.sound(
-            slot.bench, slot.stage, slot.ground.started, slot.evaluator, costs, slot.progress.losses
-        )
+        record = outcomes.sound(slot.bench, slot.stage, slot.ground.started, slot.evaluator, costs, slot.progress)
         after = measure.perplexity_after(slot.stage.model, self._text)
         facts = {**record.provenance, **self.facts}
         return dataclasses.replace(record, forgetting=Forgetting(self._perplexity, after), provenance=facts)

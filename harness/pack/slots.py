@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -73,6 +73,8 @@ class Slot:
     """From its entry to its end."""
     shares: list[tuple[float, int]] = field(default_factory=list)
     """Of each step that it was part of: wall seconds, and the number of trials in it."""
+    positions: list[int] = field(default_factory=list)
+    """Token positions of each of its steps, padding among them."""
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -80,7 +82,8 @@ class Slot:
         self.total_steps = recipe.epochs * self.steps_per_epoch
         self.factor = loop.rate_schedule(recipe, self.total_steps)
         self.curve = loop.LossCurve(self.progress, self.total_steps)
-        self.evaluator = Evaluator(self.bench.task, self.bench.splits, self.stage.loaded.tokenizer, recipe)
+        tokenizer, cache_root = self.stage.loaded.tokenizer, self.bench.settings.cache_root
+        self.evaluator = Evaluator(self.bench.task, self.bench.splits, tokenizer, recipe, cache_root)
         scalars = sum(parameter.numel() for parameter in self.parameters.values())
         self.moments = torch.zeros(2, scalars, device=next(iter(self.parameters.values())).device)
         self._steps = self._all_steps()
@@ -118,6 +121,7 @@ class Slot:
         """Count the step and keep its loss; a loss that is not finite becomes the trial's `failure`."""
         for batch in self.next_step():
             self.progress.count(batch)
+        self.positions.append(positions(self.next_step()))
         self._next = None
         self.progress.steps += 1
         self.shares.append((seconds, trials))
@@ -153,9 +157,14 @@ class Slot:
 
     def _all_steps(self) -> Iterator[list[loop.Batch]]:
         phase = Phase("train", self.recipe, self.bench.method)
+        make = bench.step_maker(self.bench, self.stage, phase)
         for batches in bench.row_order(self.bench, self.stage, phase):
-            for rows in batches:
-                yield self.stage.step(rows, self.recipe)
+            yield from map(make, batches)
+
+
+def positions(step: Sequence[loop.Batch]) -> int:
+    """Token positions of a step, padding among them."""
+    return sum(batch["input_ids"].numel() for batch in step)
 
 
 def attach(prepared: Bench, stage: Stage, ground: Ground, entry: Entry, watch_memory: bool) -> Slot | None:

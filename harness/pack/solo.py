@@ -14,8 +14,7 @@ import torch
 from harness import bench, data, loop, measure
 from harness.api import GenerationTask
 from harness.bench import Phase
-from harness.evaluation import with_rows
-from harness.pack.slots import Slot
+from harness.pack.slots import Slot, positions
 from harness.records import Costs
 from harness.trial import Trial
 
@@ -36,12 +35,10 @@ class SoloTimes:
     growth: int | None = None
     """Bytes beyond the backbone's that the trial took at most; see `measure.peak_memory_bytes`."""
 
-    def train_seconds(self, shapes: dict[tuple[int, int], int], micro_batches: int) -> list[float]:
-        """For each round, the seconds of training on micro-batches of these shapes, so many of which make a step."""
-        sizes = [rows * length * micro_batches for rows, length in shapes]
-        counts = [count / micro_batches for count in shapes.values()]
+    def train_seconds(self, positions: Sequence[int]) -> list[float]:
+        """For each round, the seconds of training steps of so many token positions."""
         return [
-            float(np.dot(counts, _interpolated(sizes, {size: seconds[number] for size, seconds in self.steps.items()})))
+            float(np.sum(_interpolated(positions, {size: seconds[number] for size, seconds in self.steps.items()})))
             for number in range(ROUNDS)
         ]
 
@@ -79,7 +76,7 @@ def times_of(slot: Slot) -> SoloTimes:
 def costs_of(slot: Slot, load_seconds: float) -> Costs:
     """The finished trial's costs as if it had run alone; see `measure.train_seconds`."""
     times = times_of(slot)
-    rounds = times.train_seconds(slot.progress.shapes, slot.recipe.accumulation)
+    rounds = times.train_seconds(slot.positions)
     trained = dataclasses.replace(slot.progress, seconds=statistics.fmean(rounds))
     return dataclasses.replace(
         slot.facts.meter.costs(slot.bench, slot.stage, trained),
@@ -103,9 +100,11 @@ class _Alone:
         self.slot, self.times = slot, SoloTimes()
         recipe, stage = slot.recipe, slot.stage
         lengths = stage.encoded.lengths
-        batches = next(bench.row_order(slot.bench, stage, Phase("train", recipe, slot.bench.method)))
+        phase = Phase("train", recipe, slot.bench.method)
+        batches = next(bench.row_order(slot.bench, stage, phase))
+        make = bench.step_maker(slot.bench, stage, phase)
         sized = sorted(batches, key=lambda rows: (len(rows), max(lengths[row] for row in rows)))
-        self.steps = [stage.step(rows, recipe) for rows in (sized[len(sized) // 4], sized[-1])]
+        self.steps = [make(rows) for rows in (sized[len(sized) // 4], sized[-1])]
         self.evaluated = [] if isinstance(slot.bench.task, GenerationTask) else _eval_extremes(slot)
         groups = [{"params": [value], "lr": slot.rates[name]} for name, value in slot.parameters.items()]
         many = loop.LOSS_POINTS * len(self.steps) * ROUNDS * 10  # so that no loss is looked at
@@ -133,7 +132,7 @@ class _Alone:
             for step in self.steps:
                 with measure.train_seconds(device) as watch:
                     self.trainer.step(step)
-                self.times.steps.setdefault(_positions(step), []).append(watch.seconds)
+                self.times.steps.setdefault(positions(step), []).append(watch.seconds)
             for rows in self.evaluated:
                 with measure.eval_seconds(device) as watch:
                     self._evaluate([rows])
@@ -147,9 +146,11 @@ class _Alone:
         return max(slot.facts.init_growth or 0, own + step)
 
     def _evaluate(self, chosen: Sequence[_EvalBatch]) -> None:
+        model, task = self.slot.stage.model, self.slot.bench.task
+        pad_id = self.slot.stage.loaded.tokenizer.pad_token_id
         for rows in chosen:
-            numbered = [(range(len(rows.indices)), batch) for _, batch in rows.batches(self.slot)]
-            loop.predict(self.slot.stage.model, numbered, self.slot.bench.task.kind, self.slot.recipe.precision)
+            batch = data.collate(rows.encoded, rows.indices, pad_id)
+            loop.predict(model, [(range(len(rows.indices)), batch)], task.kind, self.slot.recipe.precision)
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,6 @@ class _EvalBatch:
     @property
     def positions(self) -> int:
         return len(self.indices) * max(self.encoded.lengths[index] for index in self.indices)
-
-    def batches(self, slot: Slot) -> Iterator[tuple[Sequence[int], loop.Batch]]:
-        return with_rows(self.encoded, [self.indices], slot.stage.loaded.tokenizer)
 
 
 def _eval_batches(slot: Slot) -> list[_EvalBatch]:
@@ -183,10 +181,6 @@ def _eval_extremes(slot: Slot) -> list[_EvalBatch]:
 
 def _eval_sizes(slot: Slot) -> list[int]:
     return [batch.positions for batch in _eval_batches(slot)]
-
-
-def _positions(step: Sequence[loop.Batch]) -> int:
-    return sum(batch["input_ids"].numel() for batch in step)
 
 
 def _interpolated(sizes: Sequence[int], measured: dict[int, float]) -> np.ndarray:

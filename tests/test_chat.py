@@ -64,7 +64,7 @@ def test_training_and_evaluation_see_the_prompt_in_the_template(
     expected = tokenizer.apply_chat_template(
         [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
     )
-    ids = stage.encoded.input_ids[0]
+    ids = [int(token) for token in stage.encoded.input_ids[0]]
     assert tokenizer.decode(ids).startswith(f"{expected}{Arithmetic().answer(row)}")
     seen: list[str] = []
     from harness.language_model import AdaptedModel

@@ -155,15 +155,23 @@ def positions(model: nn.Module) -> int | None:
     return None
 
 
+def load_tokenizer(backbone: Backbone, settings: Settings) -> Any:
+    """The tokenizer as the checkpoint has it."""
+    from transformers import AutoTokenizer
+
+    folder = find_folder(backbone.name, settings)
+    revision = None if folder else backbone.revision
+    return AutoTokenizer.from_pretrained(str(folder or backbone.name), revision=revision, trust_remote_code=False)
+
+
 def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loaded:
     """Pretrained weights in float32, with a head drawn from the seed's head stream: the same for every method."""
     import torch
-    from transformers import AutoTokenizer
 
     folder = find_folder(backbone.name, settings)
     source = str(folder or backbone.name)
     revision = None if folder else backbone.revision
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    tokenizer = load_tokenizer(backbone, settings)
     config = _read_configuration(backbone.name, folder, backbone.revision)
     _set_labels(config, task.kind, len(task.labels) or 1)
     if tokenizer.pad_token_id is None:

@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from harness import adapt, backbones, compiling, data, gradients, loop, packing, prefetch, prefix, splitting, starts
+from harness import (
+    adapt,
+    backbones,
+    chat,
+    compiling,
+    data,
+    gradients,
+    loop,
+    packing,
+    prefetch,
+    prefix,
+    splitting,
+    starts,
+)
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
@@ -105,6 +118,8 @@ def prepare(trial: Trial, settings: Settings) -> Bench:
     method = make_method(plugins.methods[trial.method], trial.parameters)
     rows = data.load_task(task, DataRoot(settings.data_root))
     train = data.subset(rows.train, trial.train_size, trial.seed, task.name)
+    if trial.recipe.chat_template and isinstance(task, GenerationTask):
+        task = chat.in_chat(task, backbones.load_tokenizer(trial.backbone, settings))
     select = rows.select.head(trial.recipe.select_rows or len(rows.select))
     return Bench(trial, settings, task, method, train, {SELECT: select, **rows.tests}, rows.sha256)
 

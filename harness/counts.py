@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,10 +68,15 @@ def count(method: Method, shape: Shape, settings: Settings) -> Counts:
     """Counts of `method` on the backbone; UserError for targets that match nothing or a rank too large."""
     if isinstance(method, Baseline):
         return Counts(0, 0, 0)
-    model, head = backbones.meta_model(shape.backbone, shape.kind, shape.labels, settings)
     if isinstance(method, LinearMethod):
-        return _count_linear(method, model, head)
-    return _count_attached(method, model, head)
+        return _count_linear(method, *_untouched(shape, settings))
+    return _count_attached(method, *backbones.meta_model(shape.backbone, shape.kind, shape.labels, settings))
+
+
+@functools.lru_cache(maxsize=8)
+def _untouched(shape: Shape, settings: Settings) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model and its head's names, built once for all methods that are counted without being attached."""
+    return backbones.meta_model(shape.backbone, shape.kind, shape.labels, settings)
 
 
 def _count_linear(method: LinearMethod, model: nn.Module, head: tuple[str, ...]) -> Counts:

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from harness.api import Baseline, DataRoot, LinearMethod, Method
+from harness.api import Baseline, DataRoot, GenerationTask, LinearMethod, Method
 from harness.errors import UserError
 from harness.executors import Executor
 from harness.plugins import Plugins, discover, make_method
@@ -40,6 +40,8 @@ class ModelCheck:
     """The suite's row, for the message."""
     cache_prefix: bool = False
     backbone_dropout: float = -1.0
+    chat_task: str = ""
+    """The task whose prompts go into the tokenizer's chat template; empty if the recipe does not want it."""
 
 
 def check_plan(members: Sequence[Member], plugins: Plugins, settings: Settings, executor: Executor) -> None:
@@ -96,6 +98,7 @@ def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck
                 label=member.label,
                 cache_prefix=trial.recipe.cache_prefix,
                 backbone_dropout=trial.recipe.backbone_dropout if trial.recipe.cache_prefix else -1.0,
+                chat_task=trial.task if trial.recipe.chat_template else "",
             )
         ] = None
     return list(checks)
@@ -120,6 +123,8 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
                     "trained to answer in text; name a decoder."
                 )
             models[key] = meta_model(check.backbone.name, check.kind, check.labels, settings)
+        if check.chat_task:
+            _check_chat(check, plugins, settings)
         method = make_method(plugins.methods[check.method], json.loads(check.parameters))
         try:
             _check_model(models[key][0], method, check)
@@ -127,6 +132,15 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
                 _check_prefix(*models[key], method, check)
         except UserError as error:
             raise UserError(f"method '{check.label}' on backbone '{check.backbone.name}': {error}") from None
+
+
+def _check_chat(check: ModelCheck, plugins: Plugins, settings: Settings) -> None:
+    from harness.backbones import load_tokenizer
+    from harness.chat import check_template, in_chat
+
+    tokenizer = load_tokenizer(check.backbone, settings)
+    check_template(tokenizer, check.backbone.name)
+    in_chat(cast(GenerationTask, plugins.tasks[check.chat_task]), tokenizer)
 
 
 def _check_model(model: nn.Module, method: Method, check: ModelCheck) -> None:

@@ -264,7 +264,7 @@ class _Planner:
     def _fitting(self, recipe: Recipe, task: str, where: str) -> Recipe:
         """The recipe with the hash of its held-out text; UserError for what only tasks answered in text can have."""
         kind = self._plugins.tasks[task].kind
-        for key in ("packing", "forgetting"):
+        for key in ("packing", "chat_template", "forgetting"):
             if getattr(recipe, key) and kind != "generation":
                 raise UserError(f"{where}: {key} is for tasks answered in text; '{task}' is {kind}.")
         if not recipe.forgetting:

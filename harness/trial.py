@@ -55,6 +55,8 @@ class Recipe:
     """Train on each micro-batch as one long row without padding, its rows kept apart (generation); the same losses."""
     gradient_checkpointing: bool = later(False)
     """Keep no activations inside layers and compute them again in backward: less memory, more time, the same losses."""
+    chat_template: bool = later(False)
+    """Put each prompt into the tokenizer's chat template, as the message of a user (generation)."""
     forgetting: str = later("")
     """Held-out general text whose perplexity is taken before and after training (generation); empty: none.
 

@@ -231,6 +231,7 @@ def needs(**changes: str) -> str:
         (comparison(needs="3"), "needs must be a table"),
         (comparison(needs=""), "'needs' is missing"),
         (comparison(row='"lora-xs"'), "unknown row 'lora-xs'.*grid 'main': did you mean 'lora_xs'"),
+        (comparison(row='"lora"', than='"lora"'), "row 'lora' is compared with itself"),
         (comparison(kind='"at_most"'), "unknown kind 'at_most'.*did you mean"),
         (comparison(tolerance='"1"'), "tolerance = '1' must be a number"),
         (comparison(than=""), "'than' is missing"),

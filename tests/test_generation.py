@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -223,6 +224,22 @@ def test_prompts_are_tokenized_as_in_training(tokenizer: PreTrainedTokenizerFast
     assert prompt[0] == tokenizer.bos_token_id
     assert encoded.input_ids[0][: len(prompt)] == prompt
     assert [label == -100 for label in encoded.labels[0]].index(False) == len(prompt)
+
+
+def test_two_adapters_share_no_answers_and_nothing_is_cached_on_disk(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same task, rows and base in one process: what differs is what the adapter has learned."""
+    monkeypatch.setenv("LM_HARNESS_CACHE_PATH", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    base, adapter = decoder(seed=10), torch.nn.Linear(32, 32, bias=False)
+    first = evaluate_generation(base, tokenizer, Echo(), rows(), batch_size=12)
+    hook = base.model.layers[0].register_forward_hook(lambda module, inputs, output: output + adapter(output))
+    second = evaluate_generation(base, tokenizer, Echo(), rows(), batch_size=12)
+    hook.remove()
+    assert second.outputs != first.outputs
+    assert evaluate_generation(base, tokenizer, Echo(), rows(), batch_size=12) == first
+    assert list(tmp_path.iterdir()) == []
 
 
 def request(kind: str, *arguments: Any) -> Instance:

@@ -195,6 +195,7 @@ def test_weights_out_of_reach_stop_a_run_but_not_a_plan(
         raise ConnectionError("no network here")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", no_network)
+    monkeypatch.delenv("HARNESS_MODELS", raising=False)
     file, db = tmp_path / "mixed.toml", tmp_path / "board.db"
     file.write_text(SUITE)
     options = ["--suite", str(file), "--task", "paraphrase", "--train-size", "50", "--db", str(db)]

@@ -46,12 +46,15 @@ def start_costs(store: Store, suite: str | None = None) -> list[StartCost]:
     Runs that train nothing, did not end well, or were not timed are left out. The start (a warm-up) is no part of
     either number: it is shared by all methods.
     """
-    frame = results(store, suite)
+    return [_cost(place, runs) for place, runs in timed_runs(results(store, suite)).groupby(_PLACE, sort=False)]
+
+
+def timed_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `harness.scoring.results` that trained and were timed, with epoch_seconds and share."""
     timed = frame[(frame["status"] == "ok") & (frame["train_seconds"] > 0) & frame["init_seconds"].notna()]
     epochs = timed["recipe"].map(lambda recipe: json.loads(recipe)["epochs"]).astype("float64")
     epoch_seconds = timed["train_seconds"] / epochs
-    timed = timed.assign(epoch_seconds=epoch_seconds, share=timed["init_seconds"] / epoch_seconds)
-    return [_cost(place, runs) for place, runs in timed.groupby(_PLACE, sort=False)]
+    return timed.assign(epoch_seconds=epoch_seconds, share=timed["init_seconds"] / epoch_seconds)
 
 
 def _cost(place: Any, runs: pd.DataFrame) -> StartCost:

@@ -193,6 +193,8 @@ class Between(Comparison):
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise UserError(f"low = {self.low:g} must be below high = {self.high:g}.")
+        if math.isinf(self.low) and math.isinf(self.high):
+            raise UserError("a range needs low, high or both.")
 
     @property
     def rows(self) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.analyses.start_cost import timed_runs
 from harness.records import SELECT
 from harness.scoring import PROTOCOLS, Frame, results, scores
 from harness.store import Store
@@ -38,10 +38,8 @@ def load(store: Store) -> Frame:
 
 def _initialisation(runs: Frame) -> Frame:
     """INITIALISATION_SHARE of every run that was timed, the same under each protocol, in per cent."""
-    timed = runs[runs["init_seconds"].notna() & (runs["train_seconds"] > 0)]
-    epochs = [json.loads(recipe)["epochs"] for recipe in timed["recipe"]]
-    share = 100 * timed["init_seconds"] * epochs / timed["train_seconds"]
-    known = timed[KEY].assign(split=MEAN, metric=INITIALISATION_SHARE, first=False, value=share)
+    timed = timed_runs(runs)
+    known = timed[KEY].assign(split=MEAN, metric=INITIALISATION_SHARE, first=False, value=100 * timed["share"])
     return pd.concat([known.assign(protocol=protocol) for protocol in PROTOCOLS])[COLUMNS]
 
 

@@ -24,7 +24,7 @@ What the papers claim, in our own words, and what would show it. `python -m harn
   tasks.
 - **not run**: the line says which command makes the runs.
 - **holds, refuted**: decided by arithmetic on printed numbers. Each stands for all numbers that round to it, so that
-  what is refuted cannot be saved by rounding.
+  what is refuted cannot be saved by rounding. Bounds (at least, at most) are taken as they are written.
 """
 
 

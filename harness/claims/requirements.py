@@ -34,6 +34,8 @@ class Suites:
         grid = grids[needs.grid]
         place = f"{where}, of suite '{suite.name}', grid '{grid.name}'"
         for label in test.rows:
+            if test.rows.count(label) > 1:
+                raise UserError(f"{place}: row '{label}' is compared with itself; name another.")
             if label not in grid.methods:
                 raise unknown("row", label, grid.methods, place)
         for task in needs.tasks:

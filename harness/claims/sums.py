@@ -1,7 +1,7 @@
 """Claims that a few operations on printed numbers decide.
 
 Each printed number stands for the interval of all numbers that round to it, so that a claim is refuted only if no
-choice of what was rounded away can save it.
+choice of what was rounded away can save it. A bound (at least 100, at most 0.7) is taken as it is written.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from harness.claims.confusion import shares
 from harness.claims.findings import Finding
 from harness.errors import UserError
 from harness.printed import PrintedNumber, in_words
@@ -88,7 +89,7 @@ class Difference:
         difference = self.first.value - self.second.value
         if self.at_most:
             bound = f"claimed is at most {self.printed}"
-            holds = difference <= self.printed.value
+            holds = low <= self.printed.value
         else:
             bound = f"claimed is {self.printed}"
             holds = self.printed.allows(low, high)
@@ -102,16 +103,27 @@ class Wins:
     first: tuple[PrintedNumber, ...]
     second: tuple[PrintedNumber, ...]
     printed: PrintedNumber
+    totals: tuple[int, ...] = ()
+    """Test rows of each task, where the scores are shares of them; 0, or left out, where they are not."""
 
     def __post_init__(self) -> None:
         if len(self.first) != len(self.second):
             raise UserError(f"first has {len(self.first)} scores and second {len(self.second)}; give as many of each.")
+        if self.totals and len(self.totals) != len(self.first):
+            raise UserError(f"totals has {len(self.totals)} numbers for {len(self.first)} scores; give as many.")
 
     def finding(self) -> Finding:
-        """Holds if the printed number of pairs has its first score strictly above its second."""
+        """Holds if the printed number of pairs can have its first score strictly above its second.
+
+        Rounding may have made a tie of a win, but not where only one share of the rows prints so.
+        """
         signs = [(a.value > b.value) - (a.value < b.value) for a, b in zip(self.first, self.second, strict=True)]
+        totals = self.totals or (0,) * len(signs)
+        exact = [total > 0 and len(shares(a, total)) == 1 for a, total in zip(self.first, totals, strict=True)]
+        open_ties = sum(sign == 0 and not sure for sign, sure in zip(signs, exact, strict=True))
         why = f"of {len(signs)} it wins {signs.count(1)}, ties {signs.count(0)}, loses {signs.count(-1)}"
-        return _decided(signs.count(1) == self.printed.value, f"{why}; claimed are {self.printed}")
+        holds = 0 <= self.printed.value - signs.count(1) <= open_ties
+        return _decided(holds, f"{why}; claimed are {self.printed}")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
 
 Rows, recipe and settings are those of `benchmarks.vs_peft`. For each method both sides run the same single trial
 --repeats times, the order turning round each time; shown are medians, and the smallest and the largest of the
-repetitions. "trial" is what a user waits for: for the harness a suite of one trial with an empty database (decompositions
-and tokens are in its cache after the warm-up), for the other side from loading the weights to the last evaluation.
-"step" is training alone, by each side's clock, over the number of optimizer steps. Methods that `peft` lacks have no
+repetitions. "trial" is what a user waits for: for the harness a suite of one trial with an empty database
+(decompositions and tokens are in its cache after the warm-up), for the other side from loading the weights to the last
+evaluation. "step" is training alone, by each side's clock, over the number of optimizer steps. Methods that `peft` lacks have no
 ratio.
 """
 

@@ -4,8 +4,8 @@
     python -m benchmarks.dropout_scores --quick
 
 With dropout off a packed trial is its solo run to rounding, which tests hold. With dropout on both draw other masks,
-and only the distribution of scores can agree. Both sides train LoRA on a starter task with the same seeds: the same rows,
-order, head and adapter start, so that scores are paired. Asked is whether their means differ
+and only the distribution of scores can agree. Both sides train LoRA on a starter task with the same seeds: the same
+rows, order, head and adapter start, so that scores are paired. Asked is whether their means differ
 
 - by seed: a sign-flip permutation test of the paired differences (exact for up to 12 pairs, else 9,999 random flips);
 - as samples: Welch's t-test, and Mann-Whitney's U for any shift of the distribution.

@@ -132,7 +132,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
-            f"{len(rows)} trials, {options.rows} rows, {options.epochs} epochs, one after the other, {options.repeats} times",
+            f"{len(rows)} trials, {options.rows} rows, {options.epochs} epochs, one by one, {options.repeats} times",
             "ratio = (wall - evaluation) / steps; rest: plan, checks, counting of FLOPs, memory, database",
         ),
         tables=(table(found),),

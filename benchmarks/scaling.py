@@ -4,11 +4,11 @@
     python -m benchmarks.scaling --backbone roberta-base --device cuda
     python -m benchmarks.scaling --quick
 
-Each axis is varied alone, LoRA on made-up MRPC rows, one grid for each point, --repeats rounds with the axis walked up
-and down in turn; a point is the smallest of its rounds, for whatever else runs only adds. Time should grow along a
-line: printed are the line of least squares and the largest distance of a point from it, in shares of the largest value.
-Resident memory of the process is read whenever a trial of the largest grid has finished; over the trials after the first
-quarter it should stay flat. "depth" counts layers of random weights in the backbone's other dimensions.
+Each axis is varied alone, LoRA on made-up MRPC rows, one grid for each point, --repeats rounds with the axis walked
+up and down in turn; a point is the smallest of its rounds, for whatever else runs only adds. Time should grow along a
+line: printed are the line of least squares and the largest distance of a point from it, in shares of the largest
+value. Resident memory of the process is read whenever a trial of the largest grid has finished; over the trials after
+the first quarter it should stay flat. "depth" counts layers of random weights in the backbone's other dimensions.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,7 +145,9 @@ def report(result: Result, folder: Path | None) -> None:
         print(f"{target.what}: {shown(target.measured)}, to reach {target.wanted}: {verdict}")
     for note in result.notes:
         print(f"- {note}")
-    if folder is not None:
+    if result.quick and folder == RESULTS:
+        print("not written: figures of toy size say nothing (--out DIR writes them)")
+    elif folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dataclasses.asdict(result), indent=1, ensure_ascii=False, default=str)
         (folder / f"{result.name}.json").write_text(text + "\n", encoding="utf-8")
@@ -183,8 +186,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def cut(options: argparse.Namespace, made: argparse.ArgumentParser, **quick: Any) -> argparse.Namespace:
-    """With --quick, what was left at its default takes its toy value."""
+def parse(made: argparse.ArgumentParser, name: str, arguments: Sequence[str], **quick: Any) -> argparse.Namespace:
+    """The options, and as `command` what repeats them. With --quick what is left at its default takes its toy value."""
+    options = made.parse_args(arguments)
+    command = " ".join(["python -m", f"benchmarks.{name}", *map(shlex.quote, arguments)])
+    for place in (str(value) for value in vars(options).values() if isinstance(value, Path)):
+        command = command.replace(place, "DIR")  # no folder of this machine gets into a file
+    options.command = command
     if options.quick:
         for name, value in quick.items():
             if getattr(options, name) == made.get_default(name):
@@ -194,4 +202,4 @@ def cut(options: argparse.Namespace, made: argparse.ArgumentParser, **quick: Any
 
 def plain_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options for a JSON file: whatever names a place on this machine is left out."""
-    return {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
+    return {name: value for name, value in vars(options).items() if not isinstance(value, Path) and name != "command"}

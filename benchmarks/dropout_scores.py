@@ -116,7 +116,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
     return common.Result(
         name=f"dropout_scores-{pick_device(options.device).type}",
         title=f"Scores with dropout {options.dropout:g}, packed and alone: {options.task} on the starter encoder",
-        command="python -m benchmarks.dropout_scores",
+        command=options.command,
         quick=options.quick,
         options=common.plain_options(options),
         notes=(packing_in_words(options.pack), f"{options.rows} rows, {options.epochs} epochs, differences × 100"),
@@ -136,8 +136,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--rate", type=float, default=3e-3)
     made.add_argument("--dropout", type=float, default=0.1, help="inside the backbone and before the head")
     made.add_argument("--pack", default="auto", help="auto or a number of trials")
-    options = made.parse_args(arguments)
-    return common.cut(options, made, seeds=2, rows=32, epochs=1)
+    return common.parse(made, "dropout_scores", arguments, seeds=2, rows=32, epochs=1)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,8 +15,8 @@
 The grid (some methods that decompose and some that do not, one learning rate, trials one after the other) is run
 --repeats times with an empty cache ("cold") and as often with what an earlier run left there ("warm"), in turn, after a
 first run that pays for imports. A loop of Trainer + peft over the methods that peft has is measured beside it, by the
-same formula: its wall time is loading, attaching and `Trainer.train`, with the encoding of rows once for each trial; its
-steps are `Trainer.train` without evaluation, which flatters it by what Trainer prepares in there.
+same formula: its wall time is loading, attaching and `Trainer.train`, with the encoding of rows once for each trial;
+its steps are `Trainer.train` without evaluation, which flatters it by what Trainer prepares in there.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
     return common.Result(
         name=f"overhead-{options.backbone}-{device.type}",
         title=f"Wall time over step time: {in_words}",
-        command=f"python -m benchmarks.overhead --backbone {options.backbone}",
+        command=options.command,
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
@@ -154,9 +154,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--max-length", type=int, default=128)
     made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--repeats", type=int, default=3)
-    options = made.parse_args(arguments)
     quick = {"methods": ["lora", "lora_xs"], "rows": 32, "test_rows": 16, "epochs": 1, "max_length": 32, "repeats": 1}
-    return common.cut(options, made, **quick)
+    return common.parse(made, "overhead", arguments, **quick)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -123,7 +123,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
     return common.Result(
         name=f"scaling-{options.backbone}-{device.type}",
         title=f"How wall time grows: {in_words}",
-        command=f"python -m benchmarks.scaling --backbone {options.backbone}",
+        command=options.command,
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
@@ -151,9 +151,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--repeats", type=int, default=1)
     made.add_argument("--pack", default="auto", help="auto, off or a number of trials")
-    options = made.parse_args(arguments)
     quick = {"trials": [1, 4], "train_rows": [16, 32], "ranks": [2, 4], "depths": [1, 2]}
-    return common.cut(options, made, **quick, test_rows=8, max_length=32)
+    return common.parse(made, "scaling", arguments, **quick, test_rows=8, max_length=32)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ Rows, recipe and settings are those of `benchmarks.vs_peft`. For each method bot
 --repeats times, the order turning round each time; shown are medians, and the smallest and the largest of the
 repetitions. "trial" is what a user waits for: for the harness a suite of one trial with an empty database
 (decompositions and tokens are in its cache after the warm-up), for the other side from loading the weights to the last
-evaluation. "step" is training alone, by each side's clock, over the number of optimizer steps. Methods that `peft` lacks have no
-ratio.
+evaluation. "step" is training alone, by each side's clock, over the number of optimizer steps; the other side's clock
+takes in what `Trainer.train` prepares. Methods that `peft` lacks have no ratio.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
     return common.Result(
         name=f"solo-{options.backbone}-{device.type}",
         title=f"One trial alone against Trainer + peft: {in_words}",
-        command=f"python -m benchmarks.solo --backbone {options.backbone}",
+        command=options.command,
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
@@ -137,8 +137,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--max-length", type=int, default=256)
     made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--repeats", type=int, default=5)
-    options = made.parse_args(arguments)
-    return common.cut(options, made, methods=["lora", "lora_xs"], rows=32, test_rows=16, max_length=32, repeats=1)
+    return common.parse(
+        made, "solo", arguments, methods=["lora", "lora_xs"], rows=32, test_rows=16, max_length=32, repeats=1
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -53,6 +53,8 @@ ALONE = ("lora_xs", "lora_sb", "qr_lora", "svd_lora")
 SHARED = (*KINDS, "lora:gaussian")
 """Eight rows that both have; the last is LoRA with A drawn from a normal distribution."""
 RATES = (1e-4, 5e-4, 2e-3)
+SIZES = {"seeds": (5, 2, 1), "rows": (2048, 256, 32), "test_rows": (0, 128, 16), "epochs": (3, 1, 1)}
+"""Defaults on CUDA, on a CPU, and with --quick."""
 WANTED = {("cpu", "starter"): 2.0, ("cpu", "minilm"): 1.3, ("cuda", "minilm"): 8.0, ("cuda", "roberta-base"): 8.0}
 """Ratios to reach, by kind of device and backbone."""
 
@@ -213,7 +215,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
     return common.Result(
         name=f"vs_peft-{options.backbone}-{device.type}",
         title=f"Grid against Trainer + peft: {in_words}",
-        command=f"python -m benchmarks.vs_peft --backbone {options.backbone}",
+        command=options.command,
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
@@ -245,14 +247,13 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--peer-trials", type=int, default=2, help="trials of each method that the other side runs")
     made.add_argument("--pack", default="auto", help="auto, off or a number of trials")
-    options = made.parse_args(arguments)
-    cuda = pick_device(options.device).type == "cuda"
-    sizes = {"seeds": (5, 2), "rows": (2048, 256), "test_rows": (0, 128), "epochs": (3, 1)}
-    quick = {"seeds": 1, "rows": 32, "test_rows": 16, "epochs": 1}
-    for name, (on_cuda, on_cpu) in sizes.items():
+    small = {"methods": ["lora", "vera", "lora_xs"], "tasks": ["mrpc"], "rates": [1e-3], "max_length": 32}
+    options = common.parse(made, "vs_peft", arguments, **small)
+    column = 2 if options.quick else 0 if pick_device(options.device).type == "cuda" else 1
+    for name, values in SIZES.items():
         if getattr(options, name) is None:
-            setattr(options, name, quick[name] if options.quick else on_cuda if cuda else on_cpu)
-    return common.cut(options, made, methods=["lora", "vera", "lora_xs"], tasks=["mrpc"], rates=[1e-3], max_length=32)
+            setattr(options, name, values[column])
+    return options
 
 
 def main(arguments: Sequence[str]) -> None:

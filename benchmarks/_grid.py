@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
@@ -18,6 +19,7 @@ import psutil
 import torch
 
 import harness
+from benchmarks import _common as common
 from harness import backbones
 from harness.campaign import Request, execute
 from harness.progress import Silent
@@ -171,6 +173,15 @@ def workplace(device: str, threads: int = 0, models_root: Path | None = None) ->
                 (folder / "models" / found.name).symlink_to(found.resolve())
         settings = Settings(folder / "data", folder / "models", folder / "cache", device=device, threads=threads)
         yield Workplace(folder, settings)
+
+
+def grid_parser(description: str | None) -> argparse.ArgumentParser:
+    """The shared parser with what names a backbone, its weights and its precision."""
+    made = common.parser(description)
+    made.add_argument("--backbone", choices=list(BACKBONES), default="starter")
+    made.add_argument("--models-root", type=Path, default=Settings().models_root, help="where MiniLM's weights are")
+    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    return made
 
 
 def place_backbone(name: str, work: Workplace, layers: int = 0) -> tuple[str, str]:

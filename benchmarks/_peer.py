@@ -62,7 +62,7 @@ class PeerRun:
     seconds: float
     """Wall time: loading, attaching, training, evaluation."""
     train_seconds: float
-    """Of it, `Trainer.train` without its evaluations."""
+    """Of it, the epochs: from the first batch asked for to the last update, evaluation and preparation left out."""
     eval_seconds: float
     accuracy: float
     """On the test set after the last epoch."""
@@ -89,15 +89,11 @@ class Peer:
         with backbones.quiet():
             model = self._adapted(trial)
             trainer = self._trainer(trial, model, splits)
-            started = time.perf_counter()
             trainer.train()
-        if trainer.args.device.type != "cpu":
-            torch.accelerator.synchronize()
-        ended = time.perf_counter()
+        ended = _now(trainer.args.device)
         accuracy = [entry["eval_test_accuracy"] for entry in trainer.state.log_history if "eval_test_accuracy" in entry]
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        spent = trainer.eval_seconds
-        return PeerRun(ended - began, ended - started - spent, spent, accuracy[-1], trainable)
+        return PeerRun(ended - began, trainer.clock.seconds, trainer.eval_seconds, accuracy[-1], trainable)
 
     def _tokenizer(self, name: str) -> Any:
         from transformers import AutoTokenizer
@@ -156,24 +152,37 @@ class Peer:
         return adapted
 
     def _trainer(self, trial: PeerTrial, model: nn.Module, splits: Mapping[str, Rows]) -> Any:
-        from transformers import DataCollatorWithPadding, PrinterCallback, Trainer
+        from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback
+
+        class Clock(TrainerCallback):
+            """Seconds between the begin and the end of epochs."""
+
+            seconds = 0.0
+
+            def on_epoch_begin(self, *arguments: Any, **options: Any) -> None:
+                self.seconds -= _now(device)
+
+            def on_epoch_end(self, *arguments: Any, **options: Any) -> None:
+                self.seconds += _now(device)
 
         class Timed(Trainer):
             """Trainer with a clock on evaluation."""
 
             eval_seconds = 0.0
+            clock = Clock()
 
             def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
-                began = time.perf_counter()
+                self.eval_seconds -= _now(device)
                 found = super().evaluation_loop(*arguments, **options)
-                self.eval_seconds += time.perf_counter() - began
+                self.eval_seconds += _now(device)
                 return found
 
+        device = pick_device(self._settings.device)
         optimizer = _lora_plus(trial, model) if trial.method == "lora_plus" else None
         with tempfile.TemporaryDirectory() as folder:
             trainer = Timed(
                 model=model,
-                args=_arguments(trial, folder, pick_device(self._settings.device)),
+                args=_arguments(trial, folder, device),
                 train_dataset=splits["train"],
                 eval_dataset={name: splits[name] for name in (SELECT, "test")},
                 data_collator=DataCollatorWithPadding(self._tokenizer(trial.backbone)),
@@ -181,7 +190,15 @@ class Peer:
                 optimizers=(optimizer, None),
             )
         trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(trainer.clock)
         return trainer
+
+
+def _now(device: torch.device) -> float:
+    """The wall clock, once the device has done its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 def _arguments(trial: PeerTrial, folder: str, device: torch.device) -> Any:

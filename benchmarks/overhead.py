@@ -16,7 +16,7 @@ The grid (some methods that decompose and some that do not, one learning rate, t
 --repeats times with an empty cache ("cold") and as often with what an earlier run left there ("warm"), in turn, after a
 first run that pays for imports. A loop of Trainer + peft over the methods that peft has is measured beside it, by the
 same formula: its wall time is loading, attaching and `Trainer.train`, with the encoding of rows once for each trial;
-its steps are `Trainer.train` without evaluation, which flatters it by what Trainer prepares in there.
+its steps are its epochs, batches included, without evaluation and without what `Trainer.train` prepares.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import _common as common
-from benchmarks._grid import BACKBONES, Grid, GridRun, Workplace, place_backbone, workplace
+from benchmarks._grid import Grid, GridRun, Workplace, grid_parser, place_backbone, workplace
 from benchmarks._peer import KINDS, Peer, PeerTrial, with_rate
 from benchmarks._rows import write_mirror
 from benchmarks.vs_peft import ALONE, SHARED, make_row
 from harness.devices import pick_device
-from harness.settings import Settings
 from harness.trial import Recipe
 
 RATE = 5e-4
@@ -143,16 +142,13 @@ def benchmark(options: argparse.Namespace) -> common.Result:
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    made = common.parser(__doc__)
-    made.add_argument("--backbone", choices=list(BACKBONES), default="starter")
-    made.add_argument("--models-root", type=Path, default=Settings().models_root, help="where MiniLM's weights are")
+    made = grid_parser(__doc__)
     made.add_argument("--data-root", type=Path, help="mirror of the real MRPC; default: made-up rows")
     made.add_argument("--methods", nargs="+", choices=[*SHARED, *ALONE], default=["lora", "pissa", "dora", "lora_xs"])
     made.add_argument("--rows", type=int, default=1024, help="training rows")
     made.add_argument("--test-rows", type=int, default=128)
     made.add_argument("--epochs", type=int, default=2)
     made.add_argument("--max-length", type=int, default=128)
-    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--repeats", type=int, default=3)
     quick = {"methods": ["lora", "lora_xs"], "rows": 32, "test_rows": 16, "epochs": 1, "max_length": 32, "repeats": 1}
     return common.parse(made, "overhead", arguments, **quick)

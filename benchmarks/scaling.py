@@ -18,22 +18,20 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from benchmarks import _common as common
 from benchmarks._grid import (
-    BACKBONES,
     Grid,
     GridRun,
     Row,
     Workplace,
+    grid_parser,
     packing_in_words,
     place_backbone,
     workplace,
 )
 from benchmarks._rows import write_mirror
 from harness.devices import pick_device
-from harness.settings import Settings
 
 RATES = (1e-4, 2e-4, 5e-4, 1e-3)
 """Trials of a grid differ in seed and in these."""
@@ -139,16 +137,13 @@ def benchmark(options: argparse.Namespace) -> common.Result:
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    made = common.parser(__doc__)
-    made.add_argument("--backbone", choices=list(BACKBONES), default="starter")
-    made.add_argument("--models-root", type=Path, default=Settings().models_root, help="where MiniLM's weights are")
+    made = grid_parser(__doc__)
     made.add_argument("--trials", nargs="+", type=int, default=[1, 4, 16, 64, 256])
     made.add_argument("--train-rows", nargs="+", type=int, default=[64, 128, 256, 512])
     made.add_argument("--ranks", nargs="+", type=int, default=[2, 8, 32, 64])
     made.add_argument("--depths", nargs="+", type=int, default=[2, 4, 8, 12])
     made.add_argument("--test-rows", type=int, default=32)
     made.add_argument("--max-length", type=int, default=64)
-    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--repeats", type=int, default=1)
     made.add_argument("--pack", default="auto", help="auto, off or a number of trials")
     quick = {"trials": [1, 4], "train_rows": [16, 32], "ranks": [2, 4], "depths": [1, 2]}

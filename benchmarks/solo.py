@@ -6,9 +6,9 @@
 Rows, recipe and settings are those of `benchmarks.vs_peft`. For each method both sides run the same single trial
 --repeats times, the order turning round each time; shown are medians, and the smallest and the largest of the
 repetitions. "trial" is what a user waits for: for the harness a suite of one trial with an empty database
-(decompositions and tokens are in its cache after the warm-up), for the other side from loading the weights to the last
-evaluation. "step" is training alone, by each side's clock, over the number of optimizer steps; the other side's clock
-takes in what `Trainer.train` prepares. Methods that `peft` lacks have no ratio.
+(decompositions and tokens are in its cache after the warm-up), for the other side from loading the weights to the
+last evaluation. "step" is training alone, by each side's clock, over the number of optimizer steps. Methods that
+`peft` lacks have no ratio.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import _common as common
-from benchmarks._grid import BACKBONES, Grid, Workplace, place_backbone, workplace
+from benchmarks._grid import Grid, Workplace, grid_parser, place_backbone, workplace
 from benchmarks._peer import KINDS, Peer, PeerTrial, with_rate
 from benchmarks._rows import SHAPES, write_mirror
 from benchmarks.vs_peft import ALONE, SHARED, make_row
 from harness.devices import pick_device
-from harness.settings import Settings
 from harness.trial import Recipe
 
 RATE = 5e-4
@@ -125,9 +124,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    made = common.parser(__doc__)
-    made.add_argument("--backbone", choices=list(BACKBONES), default="starter")
-    made.add_argument("--models-root", type=Path, default=Settings().models_root, help="where MiniLM's weights are")
+    made = grid_parser(__doc__)
     made.add_argument("--data-root", type=Path, help="mirror of the real task; default: made-up rows")
     made.add_argument("--methods", nargs="+", choices=[*SHARED, *ALONE], default=[*SHARED, *ALONE])
     made.add_argument("--task", choices=list(SHAPES), default="mrpc")
@@ -135,7 +132,6 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--test-rows", type=int, default=128)
     made.add_argument("--epochs", type=int, default=1)
     made.add_argument("--max-length", type=int, default=256)
-    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--repeats", type=int, default=5)
     return common.parse(
         made, "solo", arguments, methods=["lora", "lora_xs"], rows=32, test_rows=16, max_length=32, repeats=1

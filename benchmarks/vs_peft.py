@@ -12,12 +12,14 @@ runs a sample of it: how long one of its trials takes does not depend on what wa
 hour follow from some seeds. That sample is as many trials of each method as --peer-trials says.
 
 Both are timed as a user waits for them: the harness from the request to the stored results, planning, decompositions,
-counting of FLOPs and database included, with empty caches; Trainer from loading the weights to the last evaluation,
-without encoding of rows, which is done once and printed apart. What imports cost is paid by a warm-up of both.
+counting of FLOPs, measuring of costs and database included, with empty caches; Trainer from loading the weights to
+the last evaluation, without encoding of rows, which is done once and printed apart. What imports cost is paid by a
+warm-up of both.
 
 FLOPs are those of training, as the harness counts them, over the whole wall time, evaluation and all; the peak is the
 fastest square matrix product on the same device. Methods that `peft` lacks are run and timed apart, without a ratio.
-Sizes depend on the device: on CUDA the issue's grid on all rows, on a CPU what ends in about six minutes.
+Sizes depend on the device: on CUDA the issue's grid of 120 trials a task, on a CPU what ends in about six
+minutes; every size is an option.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ from pathlib import Path
 
 from benchmarks import _common as common
 from benchmarks._grid import (
-    BACKBONES,
     Grid,
     GridRun,
     Row,
     Workplace,
+    grid_parser,
     packing_in_words,
     peak_matmul_rate,
     place_backbone,
@@ -45,7 +47,6 @@ from benchmarks._grid import (
 from benchmarks._peer import KINDS, Peer, PeerRun, PeerTrial, with_rate
 from benchmarks._rows import SHAPES, write_mirror
 from harness.devices import pick_device
-from harness.settings import Settings
 from harness.trial import Recipe
 
 ALONE = ("lora_xs", "lora_sb", "qr_lora", "svd_lora")
@@ -53,7 +54,7 @@ ALONE = ("lora_xs", "lora_sb", "qr_lora", "svd_lora")
 SHARED = (*KINDS, "lora:gaussian")
 """Eight rows that both have; the last is LoRA with A drawn from a normal distribution."""
 RATES = (1e-4, 5e-4, 2e-3)
-SIZES = {"seeds": (5, 2, 1), "rows": (2048, 256, 32), "test_rows": (0, 128, 16), "epochs": (3, 1, 1)}
+SIZES = {"seeds": (5, 2, 1), "rows": (1024, 256, 32), "test_rows": (0, 128, 16), "epochs": (2, 1, 1)}
 """Defaults on CUDA, on a CPU, and with --quick."""
 WANTED = {("cpu", "starter"): 2.0, ("cpu", "minilm"): 1.3, ("cuda", "minilm"): 8.0, ("cuda", "roberta-base"): 8.0}
 """Ratios to reach, by kind of device and backbone."""
@@ -232,19 +233,16 @@ def benchmark(options: argparse.Namespace) -> common.Result:
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; sizes that were not given depend on the device."""
-    made = common.parser(__doc__)
-    made.add_argument("--backbone", choices=list(BACKBONES), default="starter")
-    made.add_argument("--models-root", type=Path, default=Settings().models_root, help="where MiniLM's weights are")
+    made = grid_parser(__doc__)
     made.add_argument("--data-root", type=Path, help="mirror of the real MRPC and RTE; default: made-up rows")
     made.add_argument("--methods", nargs="+", choices=[*SHARED, *ALONE], default=[*SHARED, *ALONE])
     made.add_argument("--tasks", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     made.add_argument("--rates", nargs="+", type=float, default=list(RATES))
     made.add_argument("--seeds", type=int, help="how many; default: 5 on CUDA, 2 on a CPU")
-    made.add_argument("--rows", type=int, help="training rows; default: 2048 on CUDA, 256 on a CPU")
+    made.add_argument("--rows", type=int, help="training rows; default: 1024 on CUDA, 256 on a CPU")
     made.add_argument("--test-rows", type=int, help="default: the real number on CUDA, 128 on a CPU")
-    made.add_argument("--epochs", type=int, help="default: 3 on CUDA, 1 on a CPU")
+    made.add_argument("--epochs", type=int, help="default: 2 on CUDA, 1 on a CPU")
     made.add_argument("--max-length", type=int, default=256)
-    made.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     made.add_argument("--peer-trials", type=int, default=2, help="trials of each method that the other side runs")
     made.add_argument("--pack", default="auto", help="auto, off or a number of trials")
     small = {"methods": ["lora", "vera", "lora_xs"], "tasks": ["mrpc"], "rates": [1e-3], "max_length": 32}

@@ -133,6 +133,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         notes=(
             f"{len(rows)} trials, {options.rows} rows, {options.epochs} epochs, one by one, {options.repeats} times",
             "ratio = (wall - evaluation) / steps; rest: plan, checks, counting of FLOPs, memory, database",
+            "init counts a cached decomposition with the seconds it once took, so that rest can be negative when warm",
         ),
         tables=(table(found),),
         targets=(common.Target("wall over step time, warm cache", f"at most {WANTED:g}", warm, reached),),

@@ -1,11 +1,12 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
+# make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test lint site format clean
+.PHONY: run test bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -14,6 +15,11 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite
+bench: $(VENV)/.installed
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.report
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

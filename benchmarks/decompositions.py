@@ -1,6 +1,6 @@
 """Seconds per matrix for each factorisation that methods start from.
 
-    python benchmarks/decompositions.py --size 768 --size 1024 --repeat 3
+    python -m benchmarks.decompositions --size 768 --size 1024 --repeat 3
 
 Square standard normal matrices, float32, on the CPU; the median of `--repeat` computations, caches not used. At 4096
 LAPACK's routines take minutes.

@@ -1,6 +1,6 @@
 """Peak memory of LoRA-SB's gradient estimate against depth: hooks that take each gradient, and one plain backward.
 
-    python benchmarks/gradient_memory.py --depth 2 --depth 8 --hidden 512
+    python -m benchmarks.gradient_memory --depth 2 --depth 8 --hidden 512
 
 A random Llama-like decoder, one batch, every linear map targeted. "hooks" is `harness.gradients.estimate_gradients`;
 "backward" keeps all gradients until the end, as `loss.backward()` does. Activations and the model itself grow with

@@ -1,15 +1,17 @@
 """Tokens per second and peak memory of training steps: the harness's adapted model against the same one under PEFT.
 
-    python benchmarks/llm_step.py --backbone llama-3.2-3b --rows 4 --length 512 --out llm_step.json       # one GPU
-    python benchmarks/llm_step.py --backbone llama-3.2-3b --layers 2 --hidden 256 --rows 2 --length 64    # dry run, CPU
+    python -m benchmarks.llm_step --backbone llama-3.2-3b      # one GPU
+    python -m benchmarks.llm_step --backbone mistral-7b
+    python -m benchmarks.llm_step --quick                      # a dry run on a CPU
 
 A decoder of random weights with the dimensions of a shipped configuration (harness/configs), one random batch, LoRA of
 the same rank on the same maps, made twice: attached by the harness, and by `peft` to the `transformers` model. Both are
-trained by the same step: forward, loss over all tokens, backward, fused AdamW. With --precision bf16 (the default on
-CUDA) the backbone is bfloat16 and the step runs under bfloat16 autocast; else all is float32. Adapters are float32 in
-both. Nothing is downloaded. The first losses must agree: LoRA starts as the backbone, and the weights are drawn from
-one seed. Peak memory is comparable on CUDA; on a CPU it is the growth of the process, where the first row also pays for
-what the libraries load.
+trained by the same step: forward, loss over the answers' tokens, backward, fused AdamW. With --precision bf16 (the
+default on CUDA) the backbone is bfloat16 and the step runs under bfloat16 autocast; else all is float32. Adapters are
+float32 in both. Nothing is downloaded. The first losses must agree: LoRA starts as the backbone, and the weights are
+drawn from one seed. The sides take turns, --rounds times: each time the model is made anew, warmed up and timed; shown
+are the medians of all steps. Peak memory is comparable on CUDA; on a CPU it is the growth of the process, where the
+first row also pays for what the libraries load.
 
 --also adds rows that PEFT has no counterpart of: --also 'lora_xs r=64 basis=random' (an SVD of each map takes minutes
 at these sizes, and does not change a step). --layers and --hidden cut the model down.
@@ -18,27 +20,27 @@ at these sizes, and does not change a step). --layers and --hidden cut the model
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
-import json
-import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import _common as common
 from harness import adapt, backbones, loop, measure
+from harness.batching import IGNORED
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
 from harness.overrides import parse_overrides
 from harness.plugins import discover, make_method
 from harness.settings import Settings, default_cache_root
+from harness.shipped import config_names
 from harness.targets import select_modules
 
 SEED = 0
@@ -47,12 +49,11 @@ SETTINGS = Settings(data_root=None, models_root=None)
 
 @dataclass(frozen=True)
 class Measured:
-    """One row: medians and peaks over the timed steps."""
+    """One side in one round."""
 
-    name: str
     trainable_params: int
-    tokens_per_second: float
     step_seconds: float
+    """Median of the timed steps."""
     peak_memory_bytes: int | None
     """Device memory of tensors (CUDA), or growth of the process over what it held before the model (CPU)."""
     first_loss: float
@@ -105,10 +106,11 @@ def by_peft(model: nn.Module, options: argparse.Namespace) -> nn.Module:
     names = [target.module for target in select_modules(model, options.targets, "all")]
     config = LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=names, lora_dropout=0.0)
     wrapped: Any = get_peft_model(model, config)
-    return wrapped.base_model.model  # the same forward, without the wrapper's own bookkeeping
+    adapted: nn.Module = wrapped.base_model.model  # the same forward, without the wrapper's own bookkeeping
+    return adapted
 
 
-def measured(name: str, build: Callable[[nn.Module], nn.Module], options: argparse.Namespace) -> Measured:
+def measured(build: Callable[[nn.Module], nn.Module], options: argparse.Namespace) -> Measured:
     """Build the model, warm up, time the steps."""
     device = pick_device(options.device)
     gc.collect()
@@ -126,8 +128,7 @@ def measured(name: str, build: Callable[[nn.Module], nn.Module], options: argpar
                 seconds.append(watch.seconds)
     median = statistics.median(seconds[options.warmup :])
     count = sum(parameter.numel() for parameter in trained)
-    tokens = options.rows * options.length
-    return Measured(name, count, tokens / median, median, memory.bytes, float(losses[0]), float(losses[-1]))
+    return Measured(count, median, memory.bytes, float(losses[0]), float(losses[-1]))
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Mapping[str, Tensor], precision: str) -> Tensor:
@@ -142,62 +143,107 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Mapping[str,
 
 
 def random_batch(model: nn.Module, options: argparse.Namespace, device: torch.device) -> dict[str, Tensor]:
-    """[rows, length] random tokens without padding; every token is an answer."""
+    """[rows, length] random tokens without padding; the last --answer-share of each row is its answer."""
     config: Any = model.config
     generator = torch.Generator().manual_seed(SEED)
     ids = torch.randint(config.vocab_size, (options.rows, options.length), generator=generator).to(device)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    prompt = round(options.length * (1 - options.answer_share))
+    labels = ids.clone()
+    labels[:, :prompt] = IGNORED
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def measure_all(options: argparse.Namespace) -> dict[str, list[Measured]]:
+    """Every side in turn, by name."""
+    lora = f"lora r={options.rank} alpha={options.rank}"
+    builders: dict[str, Callable[[nn.Module], nn.Module]] = {
+        f"harness: {lora}": partial(by_harness, text=lora, options=options),
+        f"peft: {lora}": partial(by_peft, options=options),
+    }
+    for text in options.also:
+        builders[f"harness: {text}"] = partial(by_harness, text=text, options=options)
+    sides = {name: partial(measured, build, options) for name, build in builders.items()}
+    return common.interleaved(sides, options.rounds)
+
+
+COLUMNS = ("side", "trained", "tokens/s", "over peft", "s/step", "peak MiB", "over peft", "first loss")
+
+
+def table(found: Mapping[str, Sequence[Measured]], tokens: int) -> common.Table:
+    """Medians over rounds, largest peaks, and ratios to PEFT's."""
+    seconds = {name: statistics.median(run.step_seconds for run in runs) for name, runs in found.items()}
+    peaks = {name: peak(runs) for name, runs in found.items()}
+    peer = next(name for name in found if name.startswith("peft"))
+    rows: list[tuple[common.Cell, ...]] = []
+    for name, runs in found.items():
+        mine, other = peaks[name], peaks[peer]
+        memory = (None, None) if mine is None else (mine / 2**20, mine / other if other else None)
+        speed = (tokens / seconds[name], seconds[peer] / seconds[name], seconds[name])
+        rows.append((name, runs[0].trainable_params, *speed, *memory, runs[0].first_loss))
+    return common.Table("Steps; medians", COLUMNS, tuple(rows))
+
+
+def peak(runs: Sequence[Measured]) -> int | None:
+    """The largest peak of the rounds."""
+    return max((run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None), default=None)
+
+
+def benchmark(options: argparse.Namespace) -> common.Result:
+    """Measure all sides."""
+    facts = common.machine(Settings(data_root=None, models_root=None, device=options.device))
+    shown = table(measure_all(options), options.rows * options.length)
+    whole = common.is_cuda(facts) and not (options.quick or options.layers or options.hidden)
+    speed, memory = (shown.rows[0][COLUMNS.index("tokens/s") + 1], shown.rows[0][COLUMNS.index("peak MiB") + 1])
+    assert isinstance(speed, float)
+    assert isinstance(memory, float | None)
+    lean = None if memory is None or not whole else memory <= 0.85
+    return common.Result(
+        name=f"llm_step-{options.backbone}-{pick_device(options.device).type}",
+        title=f"Training steps: {options.backbone}, random weights",
+        command=options.command,
+        quick=options.quick,
+        options=common.plain_options(options),
+        notes=(
+            f"{options.rows} x {options.length} tokens, {options.answer_share:.0%} answers; {options.precision}; "
+            f"gradient checkpointing {'on' if options.gradient_checkpointing else 'off'}",
+            f"{options.rounds} rounds of {options.steps} steps each",
+        ),
+        tables=(shown,),
+        targets=(
+            common.Target("tokens per second over peft", "at least 1.15", speed, speed >= 1.15 if whole else None),
+            common.Target("peak memory over peft", "at most 0.85", memory, lean),
+        ),
+        machine=facts,
+    )
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="llama-3.2-3b", choices=backbones.config_names())
-    parser.add_argument("--layers", type=int, default=0, help="layers to keep; 0: all")
-    parser.add_argument("--hidden", type=int, default=0, help="width; 0: the real one")
-    parser.add_argument("--rank", type=int, default=32, help="of LoRA, with alpha = rank")
-    parser.add_argument("--targets", default="q,k,v,o,up,down,gate")
-    parser.add_argument("--also", action="append", default=[], help="another row: 'NAME KEY=VALUE ...'")
-    parser.add_argument("--rows", type=int, default=4)
-    parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=10, help="timed steps")
-    parser.add_argument("--warmup", type=int, default=2, help="steps before")
-    parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--precision", choices=("bf16", "fp32"), help="default: bf16 on CUDA, fp32 elsewhere")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    options = parser.parse_args(arguments)
+    made = common.parser(__doc__)
+    made.add_argument("--backbone", default="llama-3.2-3b", choices=config_names())
+    made.add_argument("--layers", type=int, default=0, help="layers to keep; 0: all")
+    made.add_argument("--hidden", type=int, default=0, help="width; 0: the real one")
+    made.add_argument("--rank", type=int, default=32, help="of LoRA, with alpha = rank")
+    made.add_argument("--targets", default="q,k,v,o,up,down,gate")
+    made.add_argument("--also", action="append", default=[], help="another row: 'NAME KEY=VALUE ...'")
+    made.add_argument("--rows", type=int, default=4)
+    made.add_argument("--length", type=int, default=768)
+    made.add_argument("--answer-share", type=float, default=1.0, help="share of each row that carries the loss")
+    made.add_argument("--rounds", type=int, default=2)
+    made.add_argument("--steps", type=int, default=10, help="timed steps of a round")
+    made.add_argument("--warmup", type=int, default=2, help="steps before")
+    made.add_argument("--gradient-checkpointing", action="store_true")
+    made.add_argument("--precision", choices=("bf16", "fp32"), help="default: bf16 on CUDA, fp32 elsewhere")
+    toy = {"layers": 1, "hidden": 64, "rank": 2, "rows": 2, "length": 8, "rounds": 1, "steps": 2, "warmup": 1}
+    options = common.parse(made, "llm_step", arguments, **toy)
     options.precision = options.precision or ("bf16" if pick_device(options.device).type == "cuda" else "fp32")
     return options
 
 
-def main(arguments: list[str]) -> None:
-    """Print the table, and write it with --out."""
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, write."""
     options = parsed(arguments)
-    lora = f"lora r={options.rank} alpha={options.rank}"
-    builders: dict[str, Callable[[nn.Module], nn.Module]] = {
-        f"harness: {lora}": lambda model: by_harness(model, lora, options),
-        f"peft: {lora}": lambda model: by_peft(model, options),
-    }
-    for text in options.also:
-        builders[f"harness: {text}"] = lambda model, text=text: by_harness(model, text, options)  # type: ignore[misc]
-    device = pick_device(options.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    batch = f"{options.rows} x {options.length} tokens, {options.precision}"
-    print(f"{options.backbone}, {batch}, {device} ({where}), torch {torch.__version__}")
-    print(f"{'':<44}{'trained':>14}{'tokens/s':>12}{'s/step':>10}{'peak MiB':>12}{'first loss':>12}", flush=True)
-    rows = []
-    for name, build in builders.items():
-        row = measured(name, build, options)
-        peak = "–" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:,.0f}"
-        numbers = f"{row.trainable_params:>14,}{row.tokens_per_second:>12,.0f}{row.step_seconds:>10.4f}{peak:>12}"
-        print(f"{name:<44}{numbers}{row.first_loss:>12.5f}", flush=True)
-        rows.append(row)
-    if options.out:
-        facts = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-        versions = {"device": str(device), "where": where, "torch": torch.__version__}
-        text = json.dumps({"options": facts, **versions, "rows": [dataclasses.asdict(row) for row in rows]}, indent=1)
-        options.out.write_text(text + "\n")
+    common.report(benchmark(options), options.out)
 
 
 if __name__ == "__main__":

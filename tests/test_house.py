@@ -12,13 +12,14 @@ import pytest
 from harness.plugins import discover
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("harness", "methods", "tasks", "reports")
+ROOMS = ("harness", "methods", "tasks", "reports", "benchmarks")
 FORBIDDEN = {
     # room -> rooms (or modules) that it must not import
     "harness": {"methods", "tasks"},
     "reports": {"methods", "tasks", "torch", "transformers"},
     "methods": {"methods", "tasks", "reports"},
     "tasks": {"methods", "reports"},
+    "benchmarks": {"reports", "tests"},
 }
 CORE = ("api", "trial.py", "records.py", "errors.py", "stats.py", "store.py", "scoring.py")
 """What knows nothing of training and nothing of pages."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
+from stats_support import of_predictions
 
 from harness.errors import UserError
 from harness.metric_modules import MODULES
@@ -18,7 +19,6 @@ from harness.metrics import METRIC_NAMES
 from harness.records import UNPARSED
 from harness.stats.corpus import METRICS, weighted_scores
 from harness.stats.resampling import Split, bootstrap, example_counts
-from tests.stats_support import of_predictions
 
 ORACLES = {
     "accuracy": lambda y, p: metrics.accuracy_score(y, p),

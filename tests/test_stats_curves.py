@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stats_support import scores
 
 from harness.stats.budgets import expected_best
 from harness.stats.curves import Crossover, crossover
 from harness.stats.draws import draw_means
 from harness.stats.efficiency import front_probability, on_front
-from tests.stats_support import scores
 
 SIZES = np.array([100.0, 400.0, 1600.0, 6400.0])
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=7)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from stats_support import of_predictions, scores
 
 from harness.stats.cells import summarise
 from harness.stats.draws import draw_means
 from harness.stats.estimates import Estimate, average, contrast
-from tests.stats_support import of_predictions, scores
 
 
 def one(value: float, seed_variance: float, freedom: float, example_variance: float) -> Estimate:

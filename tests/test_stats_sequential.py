@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy import stats
+from stats_support import scores
 
 from harness.stats.estimates import Estimate
 from harness.stats.pairs import differences
 from harness.stats.sequential import Spend, decide, equivalence_p, further_seeds, next_trial, spent
-from tests.stats_support import scores
 
 PAIRS = [(0, 1)]
 
@@ -101,6 +101,13 @@ def test_a_tie_that_is_likely_to_split_comes_before_one_that_may() -> None:
     assert np.isnan(further_seeds(difference, 0.001)).tolist() == [True, False]
     assert next_trial(tasks, [(0, 1), (0, 2)], difference, ["open", "open"], 1) == Spend(0, 0, 4)
     assert next_trial(tasks, [(1, 0), (0, 2)], difference, ["open", "separated"], 1) == Spend(1, 0, 4)
+
+
+def test_two_seeds_come_first() -> None:
+    tasks = [scores([[0.6, 0.5, 0.7], [0.2, 0.3, 0.1], [0.6, np.nan, np.nan]])]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    difference = differences(tasks, pairs)
+    assert next_trial(tasks, pairs, difference, ["open"] * 3, 1) == Spend(row=2, task=0, seed=1)
 
 
 def test_a_hopeless_tie_gets_no_trial() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from stats_support import scores
 
 from harness.stats.friedman import critical_difference
 from harness.stats.pairs import (
@@ -21,7 +22,6 @@ from harness.stats.pairs import (
 from harness.stats.power import detectable
 from harness.stats.profiles import performance_profile
 from harness.stats.ranks import RankRange, average_ranks, interquartile_mean, judge_table, rank_ranges
-from tests.stats_support import scores
 
 GENERATOR = np.random.default_rng(0)
 

@@ -72,10 +72,10 @@ def further_seeds(difference: Estimate, level: float, margin: float = 0.0) -> Ar
     level: what one comparison may err with, corrections included. Seeds do not add examples: a difference that is
     small beside the test set's own error is not separated by any number of them.
     """
-    return np.fmin(
-        _fewest(difference, lambda estimate: estimate.p_value() <= level),
-        _fewest(difference, lambda estimate: equivalence_p(estimate, margin) <= level),
-    )
+    apart = _fewest(difference, lambda estimate: estimate.p_value() <= level)
+    if margin <= 0:
+        return apart
+    return np.fmin(apart, _fewest(difference, lambda estimate: equivalence_p(estimate, margin) <= level))
 
 
 def next_trial(
@@ -89,20 +89,17 @@ def next_trial(
 ) -> Spend | None:
     """The trial that most likely decides a pair soonest; None if all are, or if no seeds would decide any.
 
-    Of the open pairs, that which needs the fewest further seeds at the next look; of its tasks, that where a seed
-    takes most from the variance, for each trial it costs (one, if the other row has the seed already). A pair that no
-    number of seeds would decide as it stands comes last, and counts as if it were one standard error further apart.
+    Of the open pairs, that which needs the fewest further seeds at the next look, one without two seeds first; of its
+    tasks, that where a seed takes most from the variance, for each trial it costs (one, if the other row has the seed
+    already). A pair that no number of seeds would decide as it stands comes last, and counts as if it were one standard
+    error further apart.
     """
     still = [index for index, state in enumerate(states) if state == "open"]
-    level = spent(look + 1, alpha) / max(len(still), 1)
-    error = np.sqrt(difference.seed_variance + difference.example_variance)
-    hopeful = dataclasses.replace(difference, value=np.abs(difference.value) + error)
-    needed, at_best = further_seeds(difference, level, margin), further_seeds(hopeful, level, margin)
-    candidates = [index for index in still if not np.isnan(needed[index]) or not np.isnan(at_best[index])]
+    needed = _urgency(difference, spent(look + 1, alpha) / max(len(still), 1), margin)
+    candidates = [index for index in still if np.isfinite(needed[index])]
     if not candidates:
         return None
-    order = np.lexsort((np.nan_to_num(at_best), np.nan_to_num(needed), np.isnan(needed)))
-    first, second = pairs[next(index for index in order if index in candidates)]
+    first, second = pairs[min(candidates, key=lambda index: (needed[index], index))]
     coefficients = pair_coefficients([(first, second)], len(tasks[0].points))
     gains = []
     for task in tasks:
@@ -111,6 +108,15 @@ def next_trial(
         gains.append(float(one.seed_variance[0] / (one.seeds[0] + 1)) / (1 if alone else 2))
     chosen = int(np.argmax(np.nan_to_num(gains, nan=np.inf)))
     return _missing(tasks[chosen], chosen, (first, second))
+
+
+def _urgency(difference: Estimate, level: float, margin: float) -> Array:
+    """Further seeds of each pair; -1 where there are not two yet, over CAP if only luck would decide, NaN if none."""
+    error = np.sqrt(difference.seed_variance + difference.example_variance)
+    hopeful = dataclasses.replace(difference, value=np.abs(difference.value) + error)
+    needed, at_best = further_seeds(difference, level, margin), further_seeds(hopeful, level, margin)
+    known = np.where(np.isnan(needed), CAP + 1 + at_best, needed)
+    return np.where(np.isnan(difference.seed_variance), -1.0, known)
 
 
 def _missing(task: TaskScores, place: int, pair: tuple[int, int]) -> Spend:

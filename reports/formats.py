@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from reports.cells import Cell, Span
 from reports.views import BoardRow
 
+if TYPE_CHECKING:
+    from harness.standings import Standing
+
 DASH = "–"
 """What stands for an unknown number, everywhere."""
 
-BOARD_COLUMNS = ("Average", "Adapter params", "Head params", "FLOPs", "Seconds", "Memory")
+BOARD_COLUMNS = ("Average", "95 %", "Rank", "Adapter params", "Head params", "FLOPs", "Seconds", "Memory")
 """What `board_row` prints after the tasks."""
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -45,11 +48,29 @@ def tasks_scored(row: BoardRow) -> str:
     return f"{len(row.cells) - len(row.missing)} of {plural(len(row.cells), 'task')}"
 
 
-def board_row(row: BoardRow, usual_n: int) -> list[str]:
-    """Scores, average and costs of a table row, in the order of `BOARD_COLUMNS` after the tasks."""
+def interval(standing: Standing | None) -> str:
+    """The ends of a row's interval, times 100: "71.2 to 80.5"."""
+    if standing is None or standing.interval is None:
+        return DASH
+    low, high = standing.interval
+    return f"{score(low)} to {score(high)}"
+
+
+def rank(standing: Standing | None) -> str:
+    """The ranks that a row may hold: "2", or "1–3"; a dash for a row without a rank."""
+    if standing is None or standing.rank is None:
+        return DASH
+    best, worst = standing.rank.best, standing.rank.worst
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def board_row(row: BoardRow, usual_n: int, standing: Standing | None = None) -> list[str]:
+    """Scores, average, standing and costs of a table row, in the order of `BOARD_COLUMNS` after the tasks."""
     return [
         *(cell(value, usual_n) for value in row.cells),
         average(row, usual_n),
+        interval(standing),
+        rank(standing),
         span(row.costs.adapter_params),
         span(row.costs.head_params),
         quantity(row.costs.train_flops),

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 
 from benchmarks import _common as common
 from harness import adapt, backbones, loop, measure
-from harness.batching import IGNORED
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
+from harness.encoded import IGNORED
 from harness.overrides import parse_overrides
 from harness.plugins import discover, make_method
 from harness.settings import Settings, default_cache_root

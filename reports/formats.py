@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from reports.cells import Cell, Span
 from reports.views import Board, BoardRow
+
+if TYPE_CHECKING:
+    from harness.standings import Standing
 
 DASH = "–"
 """What stands for an unknown number, everywhere."""
@@ -42,18 +45,37 @@ def tasks_scored(row: BoardRow) -> str:
     return f"{len(row.cells) - len(row.missing)} of {plural(len(row.cells), 'task')}"
 
 
+def interval(standing: Standing | None) -> str:
+    """The ends of a row's interval, times 100: "71.2 to 80.5"."""
+    if standing is None or standing.interval is None:
+        return DASH
+    low, high = standing.interval
+    return f"{score(low)} to {score(high)}"
+
+
+def rank(standing: Standing | None) -> str:
+    """The ranks that a row may hold: "2", or "1–3"; a dash for a row without a rank."""
+    if standing is None or standing.rank is None:
+        return DASH
+    best, worst = standing.rank.best, standing.rank.worst
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
 def board_columns(board: Board) -> list[str]:
     """What `board_row` prints after the tasks."""
     forgetting = ["Perplexity before", "Perplexity after"] if board.tells_forgetting else []
-    return ["Average", "Adapter params", "Head params", "FLOPs", "Seconds", "Memory", *forgetting]
+    costs = ["Adapter params", "Head params", "FLOPs", "Seconds", "Memory"]
+    return ["Average", "95 %", "Rank", *costs, *forgetting]
 
 
-def board_row(row: BoardRow, board: Board) -> list[str]:
-    """Scores, average, costs and perplexities of a table row, in the order of `board_columns` after the tasks."""
+def board_row(row: BoardRow, board: Board, standing: Standing | None = None) -> list[str]:
+    """Scores, average, standing, costs and perplexities of a table row, in the order of `board_columns`."""
     perplexities = [perplexity(row.perplexities.before), perplexity(row.perplexities.after)]
     return [
         *(cell(value, board.usual_n) for value in row.cells),
         average(row, board.usual_n),
+        interval(standing),
+        rank(standing),
         span(row.costs.adapter_params),
         span(row.costs.head_params),
         quantity(row.costs.train_flops),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from reports import formats
+from reports.ranks import Standings, board_standings, unranked
 from reports.rows import load_suite
 from reports.terminal import caution
-from reports.views import SuiteView, suite_view
+from reports.views import Board, BoardRow, SuiteView, suite_view
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -20,7 +21,7 @@ START = re.compile(r"<!-- leaderboard:start suite=(?P<suite>\S+) -->\n")
 END = "<!-- leaderboard:end -->"
 
 
-def leaderboard_markdown(view: SuiteView) -> str:
+def leaderboard_markdown(view: SuiteView, standings: Standings) -> str:
     """The first table of a suite with a line that says how to read it; ends with a newline."""
     board = view.main
     if board is None or not board.usual_n:
@@ -28,9 +29,9 @@ def leaderboard_markdown(view: SuiteView) -> str:
     tasks = [f"{task.title} ({task.metric})" for task in board.tasks]
     header = ["Method", *tasks, *formats.board_columns(board)]
     lines = [_line(header), "|".join(["", ":---", *["---:"] * (len(header) - 1), ""])]
-    lines += [_line([row.title, *formats.board_row(row, board)]) for row in board.contenders]
+    lines += [_contender(row, board, standings) for row in board.contenders]
     lines += [_line([f"{row.title} (control)", *formats.board_row(row, board)]) for row in board.controls]
-    notes = [caution(view)]
+    notes = [caution(view), *unranked(board, standings)]
     if view.failures:
         notes.append(f"{formats.plural(len(view.failures), 'trial')} did not end well.")
     if view.unfinished:
@@ -51,7 +52,9 @@ def update_readme(readme: Path, store: Store) -> bool:
     parts = _between_markers(text, readme)
     updated = text
     for start, end, suite in reversed(parts):
-        table = leaderboard_markdown(suite_view(load_suite(store, suite)))
+        view = suite_view(load_suite(store, suite))
+        standings = {} if view.main is None else board_standings(store, view, view.main)
+        table = leaderboard_markdown(view, standings)
         updated = f"{updated[:start]}\n{table}\n{updated[end:]}"
     if updated != text:
         readme.write_text(updated, encoding="utf-8")
@@ -69,6 +72,10 @@ def _between_markers(text: str, readme: Path) -> list[tuple[int, int, str]]:
     if not parts:
         raise UserError(f"{readme} has no '<!-- leaderboard:start suite=NAME -->' line; add it and '{END}'.")
     return parts
+
+
+def _contender(row: BoardRow, board: Board, standings: Standings) -> str:
+    return _line([row.title, *formats.board_row(row, board, standings.get(row.label))])
 
 
 def _line(cells: Sequence[str]) -> str:

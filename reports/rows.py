@@ -93,6 +93,11 @@ class Row:
         value: float | None = getattr(self, f"score_{protocol}") if self.status == "ok" else None
         return value
 
+    def epoch(self, protocol: str) -> int | None:
+        """The epoch of that score; None without one."""
+        value: int | None = getattr(self, f"epoch_{protocol}") if self.score(protocol) is not None else None
+        return value
+
 
 @dataclass(frozen=True)
 class SuiteRows:

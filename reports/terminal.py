@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import formats
+from reports.ranks import Standings, unranked
 from reports.views import Board, CurvePanel, SuiteView
 
 if TYPE_CHECKING:
@@ -18,11 +19,20 @@ if TYPE_CHECKING:
     from harness.store import RunDetails
 
 
-def render_leaderboard(view: SuiteView, console: Console) -> None:
-    """Print a suite's tables under its own protocol, then what failed and what is not run yet."""
+RANKS_SAY = (
+    "Rows are in order of their average. 95 %: its interval, over seeds and test rows. Rank: the ranks that a row may "
+    "hold, all of them right at once with 95 % confidence; rows that begin at one rank share it."
+)
+
+
+def render_leaderboard(view: SuiteView, console: Console, standings: Mapping[str, Standings]) -> None:
+    """Print a suite's tables under its own protocol, then what failed and what is not run yet.
+
+    standings: of the first board of each grid.
+    """
     console.print(Text(view.title, style="bold"))
     for section in view.sections:
-        _print_board(section.grid, section.boards[0], console)
+        _print_board(section.boards[0], standings.get(section.grid, {}), console)
     for panel in view.panels:
         _print_whole(_sizes_table(panel), console)
     console.print(Text(caution(view), style="dim"))
@@ -34,9 +44,9 @@ def render_leaderboard(view: SuiteView, console: Console) -> None:
 
 
 def caution(view: SuiteView) -> str:
-    """How the table is to be read, in two sentences."""
+    """How the table is to be read."""
     seeds = "over one seed: no spread" if view.seeds == 1 else f"and spread over {formats.plural(view.seeds, 'seed')}"
-    return f"Mean {seeds}, × 100, {view.rank_by} epoch. Rows are in order of their average; no ranks are claimed."
+    return f"Mean {seeds}, × 100, {view.rank_by} epoch. {RANKS_SAY}"
 
 
 def render_run(details: RunDetails, console: Console) -> None:
@@ -75,18 +85,20 @@ def render_run(details: RunDetails, console: Console) -> None:
         console.print(Text(record.traceback, style="red"))
 
 
-def _print_board(grid: str, board: Board, console: Console) -> None:
-    table = Table(title=Text(grid), title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _print_board(board: Board, standings: Standings, console: Console) -> None:
+    table = Table(title=Text(board.grid), title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("Method", no_wrap=True)
     for name in (*(task.title for task in board.tasks), *formats.board_columns(board)):
         table.add_column(Text(name), justify="right")
     for row in board.contenders:
-        table.add_row(*map(Text, [row.title, *formats.board_row(row, board)]))
+        table.add_row(*map(Text, [row.title, *formats.board_row(row, board, standings.get(row.label))]))
     if board.controls:
         table.add_row("Controls", style="dim italic")
     for row in board.controls:
         table.add_row(*map(Text, [row.title, *formats.board_row(row, board)]), style="dim")
     _print_whole(table, console)
+    for line in unranked(board, standings):
+        console.print(Text(line, style="dim"))
 
 
 def _print_whole(table: Table, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ FORBIDDEN = {
     "tasks": {"methods", "reports"},
     "benchmarks": {"reports", "tests"},
 }
-CORE = ("api", "trial.py", "records.py", "errors.py", "stats.py", "store.py", "scoring.py")
+CORE = ("api", "trial.py", "records.py", "errors.py", "stats", "store.py", "scoring.py")
 """What knows nothing of training and nothing of pages."""
 
 
@@ -70,6 +71,15 @@ def test_the_core_imports_neither_training_nor_pages() -> None:
         for path in target.rglob("*.py") if target.is_dir() else [target]:
             if path.exists():
                 assert not imported(path) & {"harness.runner", "harness.loop", "harness.bench", "reports"}, path
+
+
+def test_statistics_take_arrays_and_give_numbers() -> None:
+    allowed = ("harness.stats", "harness.errors", "harness.records", "numpy", "scipy")
+    for path in (ROOT / "harness" / "stats").rglob("*.py"):
+        outside = {name for name in imported(path) if name.split(".")[0] not in sys.stdlib_module_names}
+        assert all(name.startswith(allowed) for name in outside), (path, outside)
+        # a generator is given, never made: the caller's seed is what makes a page the same twice
+        assert not re.search(r"default_rng|np\.random\.(?!Generator)", path.read_text()), path
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -43,7 +43,7 @@ def view(store: Store) -> SuiteView:
 
 def printed(view: SuiteView, width: int = 200) -> str:
     console = Console(file=io.StringIO(), width=width)
-    render_leaderboard(view, console)
+    render_leaderboard(view, console, {})
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -255,11 +255,11 @@ def test_commands_repeat_a_trial_with_the_suites_overrides() -> None:
 # --------------------------------------------------------------------------- terminal and Markdown
 
 
-def test_the_terminal_shows_scores_failures_and_no_ranks(view: SuiteView) -> None:
+def test_the_terminal_shows_scores_failures_and_what_ranks_mean(view: SuiteView) -> None:
     text = printed(view)
     assert "85.4 ± 0.4" in text
     assert "oom: LoRA on RTE, seed 2: out of memory at step 3" in text
-    assert "no ranks are claimed" in text
+    assert "Rank: the ranks that a row may hold" in text
     assert text.index("FT") < text.index("Controls") < text.index("Majority")
 
 
@@ -287,26 +287,26 @@ def test_a_run_is_printed_with_configuration_scores_and_costs(tmp_path: Path) ->
 
 
 def test_markdown_has_a_line_for_each_row(view: SuiteView) -> None:
-    lines = leaderboard_markdown(view).splitlines()
+    lines = leaderboard_markdown(view, {}).splitlines()
     assert lines[0].startswith("| Method | MRPC (f1) | RTE (accuracy) | Average |")
-    assert lines[2].startswith("| FT | 85.4 ± 0.4 | 75.4 ± 0.4 | 80.4 ± 0.4 | 1,000,000 |")
+    assert lines[2].startswith("| FT | 85.4 ± 0.4 | 75.4 ± 0.4 | 80.4 ± 0.4 | – | – | 1,000,000 |")
     assert lines[5].startswith("| Majority (control) |")
     assert "1 trial did not end well." in lines[-1]
 
 
 def test_markdown_keeps_names_from_becoming_markup() -> None:
-    text = leaderboard_markdown(suite_view(make_suite_rows(make_row(label="a|b <script>*x*\n[y](z)"))))
+    text = leaderboard_markdown(suite_view(make_suite_rows(make_row(label="a|b <script>*x*\n[y](z)"))), {})
     assert r"| a\|b \<script\>\*x\* \[y\](z) |" in text
 
 
 def test_the_readme_is_updated_between_its_markers_and_only_once(store: Store, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- leaderboard:start suite=glue-tiny -->\nold\n<!-- leaderboard:end -->\nafter\n")
+    readme.write_text("before\n<!-- leaderboard:start suite=glue-tiny -->\nformer\n<!-- leaderboard:end -->\nafter\n")
     assert update_readme(readme, store)
     text = readme.read_text()
     assert text.startswith("before\n<!-- leaderboard:start suite=glue-tiny -->\n\n| Method |")
     assert text.endswith("\n\n<!-- leaderboard:end -->\nafter\n")
-    assert "old" not in text
+    assert "former" not in text
     assert not update_readme(readme, store)
     assert readme.read_text() == text
 

@@ -19,14 +19,16 @@ def print_leaderboards(store: Store, suite: str | None) -> None:
     """The leaderboard of one suite, or of each in the database."""
     from rich.console import Console
 
+    from reports.ranks import board_standings
     from reports.rows import load_suite, load_suites
     from reports.terminal import render_leaderboard
     from reports.views import suite_view
 
     console = Console()
     suites = load_suites(store) if suite is None else [load_suite(store, suite)]
-    for rows in suites:
-        render_leaderboard(suite_view(rows), console)
+    for view in map(suite_view, suites):
+        found = {section.grid: board_standings(store, view, section.boards[0]) for section in view.sections}
+        render_leaderboard(view, console, found)
     if not suites:
         typer.echo("no suite in this database yet; `python -m harness run --all` makes one.")
 

@@ -1,0 +1,311 @@
+"""Do the statistics keep their promises? On simulated runs whose truth is known.
+
+    python benchmarks/calibration.py --simulations 1000
+
+Prints coverage of 95 % intervals, false and true findings, rank ranges and adaptive seeds, and writes them to
+benchmarks/results/calibration.json. A run answers example i rightly with probability
+Phi(mean + seed + own seed + difficulty of i + taste for i): the seed's part is shared by rows (pairing) or a row's own,
+difficulty by all rows, taste by all seeds of one row. For correlations a seed has a correlation of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from harness.stats.estimates import Estimate, average, contrast
+from harness.stats.pairs import all_pairs, differences, paired_blocks, permutation_p
+from harness.stats.power import detectable
+from harness.stats.ranks import judge_table
+from harness.stats.resampling import Split, TaskScores, bootstrap, task_scores
+from harness.stats.sequential import State, decide, next_trial
+
+OUT = Path(__file__).resolve().parent / "results" / "calibration.json"
+RESAMPLES = 400
+DIFFICULTY, POSITIVE, CORRELATION = 1.0, 0.7, 0.9
+"""Deviation of the examples' difficulty; share of class 1; atanh of the mean correlation at mean 0."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is simulated; deviations are on the probit scale (0.1 is about 2.5 points of accuracy at 75 %)."""
+
+    seeds: int
+    seed_sd: float
+    examples: int = 200
+    tasks: int = 1
+    metric: str = "accuracy"
+    means: tuple[float, ...] = (0.8,)
+    """Of each row."""
+    taste: float = 0.3
+    paired: float = 0.5
+    """Share of the seeds' variance that rows have in common."""
+    lucky: float = 0.0
+    """Share that a row's seed has on every task alike, which the model takes to be none."""
+
+    def truth(self) -> np.ndarray[Any, Any]:
+        """The mean of the metric over all seeds and examples, for each row."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(61)
+        seeds = np.array(self.means)[:, None] + self.seed_sd * nodes
+        if self.metric in ("pearson", "spearman"):
+            return np.asarray(np.tanh(CORRELATION + seeds) @ weights / weights.sum())
+        rate = special.ndtr(seeds / np.sqrt(1 + DIFFICULTY**2 + self.taste**2))
+        return np.asarray(_of_rate(self.metric, rate) @ weights / weights.sum())
+
+
+def _of_rate(metric: str, rate: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The metric of a classifier that is right with this rate in both classes."""
+    hit, miss, false, true = POSITIVE * rate, POSITIVE * (1 - rate), (1 - POSITIVE) * (1 - rate), (1 - POSITIVE) * rate
+    if metric == "accuracy":
+        return rate
+    if metric == "f1":
+        return 2 * hit / (2 * hit + miss + false)
+    return (hit * true - false * miss) / np.sqrt((hit + false) * (hit + miss) * (true + false) * (true + miss))
+
+
+def simulate(world: World, generator: np.random.Generator, alike: bool = False) -> list[TaskScores]:
+    """The runs of every task. alike: all rows have one taste, as one method under several names."""
+    luck = generator.standard_normal((len(world.means), world.seeds, 1))
+    places = [(row, seed) for row in range(len(world.means)) for seed in range(world.seeds)]
+    shape = (len(world.means), world.seeds)
+    return [
+        task_scores([_split(world, luck, generator, alike)], places, shape, generator, RESAMPLES)
+        for _ in range(world.tasks)
+    ]
+
+
+def _split(world: World, luck: np.ndarray[Any, Any], generator: np.random.Generator, alike: bool = False) -> Split:
+    rows, seeds, examples = len(world.means), world.seeds, world.examples
+    common, own = generator.standard_normal((1, seeds, 1)), generator.standard_normal((rows, seeds, 1))
+    here = np.sqrt(world.paired) * common + np.sqrt(1 - world.paired) * own
+    seed = world.seed_sd * (np.sqrt(1 - world.lucky) * here + np.sqrt(world.lucky) * luck)
+    level = np.array(world.means)[:, None, None] + seed
+    if world.metric in ("pearson", "spearman"):
+        return _numbers(world, level, generator)
+    taste = world.taste * generator.standard_normal((1 if alike else rows, 1, examples))
+    difficulty = DIFFICULTY * generator.standard_normal((1, 1, examples))
+    right = generator.random((rows, seeds, examples)) < special.ndtr(level + taste + difficulty)
+    labels = (generator.random(examples) < POSITIVE).astype(int)
+    return Split(world.metric, labels.tolist(), list(np.where(right, labels, 1 - labels).reshape(-1, examples)))
+
+
+def _numbers(world: World, level: np.ndarray[Any, Any], generator: np.random.Generator) -> Split:
+    """Predictions of numbers, half of whose error is shared by all seeds."""
+    correlation = np.tanh(CORRELATION + level)
+    labels = generator.standard_normal(world.examples)
+    shared = generator.standard_normal((1, 1, world.examples))
+    error = np.sqrt(0.5) * (shared + generator.standard_normal((*level.shape[:2], world.examples)))
+    predictions = correlation * labels + np.sqrt(1 - correlation**2) * error
+    return Split(world.metric, labels.tolist(), list(predictions.reshape(-1, world.examples)))
+
+
+def cell_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
+    """How often the 95 % interval of a row's average holds the truth."""
+    generator, truth = np.random.default_rng(seed), world.truth()[0]
+    held, width = 0, 0.0
+    for _ in range(simulations):
+        estimate = average([contrast(task, np.eye(1)) for task in simulate(world, generator)])
+        half = float(estimate.half_width()[0])
+        held += bool(abs(estimate.value[0] - truth) <= half)
+        width += 2 * half / simulations
+    return {"coverage": held / simulations, "mean_width": width}
+
+
+def percentile_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
+    """The same of percentiles of the usual hierarchical bootstrap: seeds with replacement, then examples."""
+    generator, truth = np.random.default_rng(seed), world.truth()[0]
+    held = 0
+    for _ in range(simulations):
+        luck = np.zeros((1, world.seeds, 1))
+        _, draws = bootstrap(_split(world, luck, generator), generator, RESAMPLES)
+        seeds = generator.integers(0, world.seeds, (RESAMPLES, world.seeds))
+        low, high = np.quantile(np.take_along_axis(draws, seeds, axis=1).mean(1), [0.025, 0.975])
+        held += bool(low <= truth <= high)
+    return {"coverage": held / simulations}
+
+
+def pair_findings(world: World, simulations: int, seed: int = 0, alike: bool = False) -> dict[str, float]:
+    """Two rows: how often 95 % intervals of the difference hold the truth, and how often p <= 0.05."""
+    generator, truth = np.random.default_rng(seed), world.truth()
+    found, held, swapped, examples = 0, 0, 0, 0
+    for _ in range(simulations):
+        tasks = simulate(world, generator, alike)
+        difference = differences(tasks, [(0, 1)])
+        found += bool(difference.p_value()[0] <= 0.05)
+        held += bool(difference.p_value(truth[0] - truth[1])[0] > 0.05)
+        swapped += permutation_p(*paired_blocks(tasks, (0, 1)), generator, 2000) <= 0.05
+        examples += _example_swaps(tasks, float(difference.value[0]))
+    shares = {"rejected": found, "coverage": held, "rejected_run_swaps": swapped, "rejected_example_swaps": examples}
+    return {name: count / simulations for name, count in shares.items()}
+
+
+def _example_swaps(tasks: list[TaskScores], value: float) -> bool:
+    """What swapping example by example, all seeds together, would find: the trained models are all there is."""
+    rows, seeds = tasks[0].points.shape
+    mean = np.repeat([1.0, -1.0], seeds) / seeds / len(tasks)
+    variance = sum(mean @ task.covariance.reshape(rows * seeds, -1) @ mean for task in tasks)
+    return bool(abs(value) > 1.96 * np.sqrt(variance))
+
+
+def detectable_power(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
+    """How often a difference is found that is as large as the design says it can find with a power of 80 %."""
+    generator = np.random.default_rng(seed)
+    designs = [differences(simulate(world, generator), [(0, 1)]) for _ in range(min(simulations, 200))]
+    parts = [[getattr(design, field.name) for design in designs] for field in dataclasses.fields(Estimate)]
+    size = float(detectable(Estimate(*(np.mean(part, axis=0) for part in parts)))[0])
+    # One row up and one down, so that the rows' variances stay those of the design on the whole.
+    steps = np.linspace(0, 1.5, 301)
+    up, down = (dataclasses.replace(world, means=tuple(world.means[0] + sign * steps)).truth() for sign in (1, -1))
+    step = steps[np.argmax(up - down >= size)]
+    planted = dataclasses.replace(world, means=(world.means[0] + float(step), world.means[0] - float(step)))
+    return {"planted": size, "found": pair_findings(planted, simulations, seed + 1)["rejected"]}
+
+
+def rank_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
+    """How often all rows' ranges hold a true rank at once, any pair is called wrong, and how wide the ranges are."""
+    generator, truth = np.random.default_rng(seed), world.truth()
+    rows = len(truth)
+    best = np.array([1 + (truth > mine + 1e-9).sum() for mine in truth])
+    worst = np.array([rows - (truth < mine - 1e-9).sum() for mine in truth])
+    held, width = 0, 0.0
+    for _ in range(simulations):
+        ranges = [r for r in judge_table(simulate(world, generator)).ranges if r is not None]
+        low, high = np.array([r.best for r in ranges]), np.array([r.worst for r in ranges])
+        held += bool(((low <= best) & (worst <= high)).all())
+        width += float((high - low + 1).mean()) / simulations
+    return {"all_hold": held / simulations, "mean_width": width}
+
+
+def adaptive(world: World, simulations: int, budget: int, margin: float, seed: int = 0) -> dict[str, float]:
+    """Adaptive seeds from three planned ones on: how often any pair is decided wrongly, and what was decided."""
+    generator, truth = np.random.default_rng(seed), world.truth()
+    pairs = all_pairs(len(truth))
+    gaps = np.array([truth[i] - truth[j] for i, j in pairs])
+    wrong, decided, spent_trials = 0, 0, 0
+    for _ in range(simulations):
+        states, values, trials = _until_separated(simulate(world, generator), pairs, budget, margin)
+        apart, alike = np.array(states) == "separated", np.array(states) == "equivalent"
+        wrong += bool(
+            (apart & (np.sign(values) != np.sign(np.round(gaps, 9)))).any() or (alike & (abs(gaps) >= margin)).any()
+        )
+        decided += int((apart | alike).sum())
+        spent_trials += trials
+    count = simulations * len(pairs)
+    return {"wrong": wrong / simulations, "decided": decided / count, "trials": spent_trials / simulations}
+
+
+def _until_separated(
+    whole: list[TaskScores], pairs: list[tuple[int, int]], budget: int, margin: float
+) -> tuple[list[State], np.ndarray[Any, Any], int]:
+    """Uncovers simulated seeds one by one; at the end: states, differences when decided, trials spent."""
+    seen = [np.arange(task.points.shape[1])[None, :] < np.full((len(task.points), 1), 3) for task in whole]
+    states: list[State] = []
+    values = np.zeros(len(pairs))
+    for trial in range(budget + 1):
+        tasks = [
+            TaskScores(np.where(mask, task.points, np.nan), task.covariance)
+            for task, mask in zip(whole, seen, strict=True)
+        ]
+        difference = differences(tasks, pairs)
+        before = states or ["open"] * len(pairs)
+        states = decide(difference, trial + 1, margin, before)
+        values = np.where(np.array(before) == "open", difference.value, values)
+        spend = next_trial(tasks, pairs, difference, states, trial + 1, margin)
+        if spend is None or spend.seed >= seen[spend.task].shape[1] or trial == budget:
+            return states, values, trial
+        seen[spend.task][spend.row, spend.seed] = True
+    raise AssertionError("the budget ends the loop")
+
+
+TWO = (0.8, 0.8)
+FIVE = (1.2, 1.0, 0.8, 0.8, 0.5)
+CASES: dict[str, tuple[Callable[..., dict[str, float]], dict[str, Any]]] = {
+    **{
+        f"cell, {metric}, {seeds} seeds, seed sd {sd}": (
+            cell_coverage,
+            {"world": World(seeds, sd, metric=metric, means=(0.8 if metric != "pearson" else 0.0,))},
+        )
+        for metric in ("accuracy", "matthews", "f1", "pearson")
+        for seeds in (3, 5)
+        for sd in (0.0, 0.1, 0.3)
+    },
+    **{
+        f"percentile bootstrap, {seeds} seeds, seed sd {sd}": (percentile_coverage, {"world": World(seeds, sd)})
+        for seeds in (3, 5)
+        for sd in (0.0, 0.1, 0.3)
+    },
+    **{
+        f"average of 4 tasks, {seeds} seeds, seed sd {sd}": (cell_coverage, {"world": World(seeds, sd, tasks=4)})
+        for seeds in (3, 5)
+        for sd in (0.1, 0.3)
+    },
+    **{
+        f"A/A, {tasks} tasks, {seeds} seeds, seed sd {sd}": (
+            pair_findings,
+            {"world": World(seeds, sd, tasks=tasks, means=TWO), "alike": True},
+        )
+        for tasks in (1, 4)
+        for seeds in (3, 5)
+        for sd in (0.1, 0.3)
+    },
+    **{
+        f"equal means, other errors, {tasks} tasks, 5 seeds": (
+            pair_findings,
+            {"world": World(5, 0.2, tasks=tasks, means=TWO)},
+        )
+        for tasks in (1, 4)
+    },
+    **{
+        f"planted difference, {tasks} tasks, {seeds} seeds": (
+            detectable_power,
+            {"world": World(seeds, 0.1, tasks=tasks, means=TWO)},
+        )
+        for tasks in (1, 4)
+        for seeds in (3, 5)
+    },
+    **{
+        f"average of 4 tasks, 5 seeds, luck {lucky}": (cell_coverage, {"world": World(5, 0.2, tasks=4, lucky=lucky)})
+        for lucky in (0.1, 0.3)
+    },
+    "ranks of 5 rows, 4 tasks, 5 seeds": (rank_coverage, {"world": World(5, 0.1, tasks=4, means=FIVE)}),
+    "ranks of 5 equal rows, 4 tasks, 5 seeds": (rank_coverage, {"world": World(5, 0.1, tasks=4, means=(0.8,) * 5)}),
+    "adaptive seeds, 3 equal rows": (
+        adaptive,
+        {"world": World(12, 0.1, tasks=2, means=(0.8,) * 3), "budget": 8, "margin": 0.0},
+    ),
+    "adaptive seeds, 3 rows, margin 5 points": (
+        adaptive,
+        {"world": World(12, 0.1, 500, tasks=2, means=(1.2, 0.8, 0.8)), "budget": 8, "margin": 0.05},
+    ),
+}
+
+
+def main() -> None:
+    """Print one line for each case and write them all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--only", default="", help="cases whose name contains this; the others stay as stored")
+    options = parser.parse_args()
+    settings = {"simulations": options.simulations, "resamples": RESAMPLES}
+    stored = json.loads(OUT.read_text()) if OUT.exists() else {}
+    results: dict[str, dict[str, float]] = stored["cases"] if settings.items() <= stored.items() else {}
+    for name, (check, arguments) in CASES.items():
+        if options.only in name:
+            found = check(simulations=options.simulations, **arguments)
+            results[name] = {key: round(value, 4) for key, value in found.items()}
+            print(f"{name:<48}" + "  ".join(f"{key} {value:.3f}" for key, value in results[name].items()), flush=True)
+    OUT.parent.mkdir(exist_ok=True)
+    ordered = {name: results[name] for name in CASES if name in results}
+    OUT.write_text(json.dumps({**settings, "cases": ordered}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

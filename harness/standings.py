@@ -1,0 +1,142 @@
+"""What the rows of one table come to: scores of its runs, from their stored predictions, through `harness.stats`.
+
+The one place where the store and the statistics meet. Resamples depend on the test rows alone, so that the same
+database gives the same numbers, in every table that shows them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from harness import schema
+from harness.rows import unpack
+from harness.stats.ranks import RankRange, Table, judge_table
+from harness.stats.resampling import Split, TaskScores, task_scores
+from harness.store import Store
+
+CHUNK = 500
+"""Runs asked for in one query."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's place in a table."""
+
+    row: str
+    task: str
+    seed: int
+    metric: str
+    run_id: str
+    epoch: int
+    """The epoch that the table shows."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What one row of a table comes to."""
+
+    rank: RankRange | None
+    interval: tuple[float, float] | None
+    """95 %, for the average over tasks, within [-1, 1] where all metrics lie."""
+    reason: str = ""
+    """Why there is no rank."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Stored predictions of one run on one test set."""
+
+    split: str
+    example_set: str
+    values: list[Any]
+
+
+def standings(store: Store, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]) -> dict[str, Standing]:
+    """The standing of every row among `rows`."""
+    table = judge_table(table_scores(store, places, rows, tasks))
+    seeds = _seeds(places)
+    return {row: _standing(table, index, [seeds[row, task] for task in tasks]) for index, row in enumerate(rows)}
+
+
+def table_scores(store: Store, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]) -> list[TaskScores]:
+    """The scores of a table, task by task; a run without stored predictions on the task's test sets has none.
+
+    Places of other rows or tasks are left out.
+    """
+    asked = [place for place in places if place.row in rows and place.task in tasks]
+    with store.reading() as connection:
+        kept = _predictions(connection, {place.run_id: place.epoch for place in asked})
+        sets = {item.example_set for items in kept.values() for item in items}
+        labels = _labels(connection, sets)
+    members = [[place for place in asked if place.task == task] for task in tasks]
+    return [_task(of_task, rows, kept, labels) for of_task in members]
+
+
+def _task(
+    places: Sequence[Place], rows: Sequence[str], kept: Mapping[str, list[_Kept]], labels: Mapping[str, list[Any]]
+) -> TaskScores:
+    seeds = sorted({place.seed for place in places})
+    cells = {(rows.index(place.row), seeds.index(place.seed)): place for place in places}
+    shape = (len(rows), max(len(seeds), 1))
+    of_cell = {cell: tuple(sorted((k.split, k.example_set) for k in kept[p.run_id])) for cell, p in cells.items()}
+    known = Counter(sets for sets in of_cell.values() if sets)
+    if not known:
+        return TaskScores(np.full(shape, np.nan), np.full((*shape, *shape), np.nan))
+    # Runs on other test rows than most cannot be paired with them by example.
+    common = max(known, key=lambda sets: (known[sets], sets))
+    used = [cell for cell, sets in of_cell.items() if sets == common]
+    splits = [
+        Split(
+            places[0].metric,
+            labels[example_set],
+            [next(k.values for k in kept[cells[cell].run_id] if k.split == split) for cell in used],
+        )
+        for split, example_set in common
+    ]
+    generator = np.random.default_rng([int(example_set, 16) for _, example_set in common])
+    return task_scores(splits, used, shape, generator)
+
+
+def _standing(table: Table, row: int, seeds: Sequence[int]) -> Standing:
+    rank = table.ranges[row]
+    if rank is None:
+        return Standing(None, None, _reason(seeds))
+    low, high = table.averages.interval()
+    return Standing(rank, (max(float(low[row]), -1.0), min(float(high[row]), 1.0)))
+
+
+def _reason(seeds: Sequence[int]) -> str:
+    """Why a row with these numbers of runs on the tasks has no rank."""
+    missing = sum(count == 0 for count in seeds)
+    if missing:
+        return f"no score on {missing} of {len(seeds)} tasks" if len(seeds) > 1 else "no score"
+    if min(seeds) == 1:
+        return "one seed: nothing is known of its spread"
+    return "no stored predictions, or on other test rows than the rest"
+
+
+def _seeds(places: Iterable[Place]) -> Counter[tuple[str, str]]:
+    return Counter((row, task) for row, task, _ in {(place.row, place.task, place.seed) for place in places})
+
+
+def _predictions(connection: sa.Connection, epochs: Mapping[str, int]) -> dict[str, list[_Kept]]:
+    table, found = schema.Prediction, defaultdict[str, list[_Kept]](list)
+    runs = list(epochs)
+    for first in range(0, len(runs), CHUNK):
+        query = sa.select(table.run_id, table.split, table.epoch, table.example_set_id, table.predicted)
+        for row in connection.execute(query.where(table.run_id.in_(runs[first : first + CHUNK]))):
+            if row.epoch == epochs[row.run_id]:
+                found[row.run_id].append(_Kept(row.split, row.example_set_id, unpack(row.predicted)))
+    return found
+
+
+def _labels(connection: sa.Connection, sets: Iterable[str]) -> dict[str, list[Any]]:
+    table = schema.ExampleSet
+    query = sa.select(table.id, table.labels).where(table.id.in_(list(sets)))
+    return {row.id: unpack(row.labels) for row in connection.execute(query)}

@@ -1,0 +1,154 @@
+"""The model behind every interval: a mean over seeds (a t distribution) and over examples (a bootstrapped normal one).
+
+    mean = truth + seed part + example part
+
+The seed part has the variance s^2 / S of S seeds, known with S - 1 degrees of freedom. It contains what a seed's own
+errors on the examples add. The example part is what all seeds share: the mean covariance of two different seeds' scores
+over resampled examples. An interval takes the quantiles of the sum of both, t and normal (Behrens-Fisher). With one of
+them alone it is the usual t interval, or the usual interval of a test set.
+
+All fields are arrays of one shape, so that a whole table is one estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from harness.stats.corpus import Array
+from harness.stats.resampling import TaskScores
+
+LEVEL = 0.95
+_LOGITS = np.linspace(-40.0, 20.0, 181)
+_QUANTILES = special.expit(_LOGITS)
+_WEIGHTS = _QUANTILES * (1 - _QUANTILES) / np.sum(_QUANTILES * (1 - _QUANTILES))
+"""Nodes for a mean over [0, 1]: even in logits, since the tails of a t come from the smallest quantiles."""
+NEWTON_STEPS = 12
+SAME = 1e-12
+"""Scores that differ by less are the same, but for rounding."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Means with what is known of their errors. With fewer than two seeds the variance is NaN: nothing is known."""
+
+    value: Array
+    seed_variance: Array
+    freedom: Array
+    """Degrees of freedom of `seed_variance`."""
+    example_variance: Array
+    seeds: Array
+    """Number of seeds behind each value; of an average, the smallest of its tasks."""
+
+    def p_value(self, null: float | Array = 0.0) -> Array:
+        """Two-sided, for the hypothesis that the truth is `null`; NaN without two seeds."""
+        return np.minimum(2 * _beyond(np.abs(self.value - null), self._scales()), 1.0)
+
+    def probability_above(self, threshold: float | Array = 0.0) -> Array:
+        """One minus the one-sided p-value: how sure it is that the truth is above the threshold."""
+        distance = self.value - threshold
+        tail = _beyond(np.abs(distance), self._scales())
+        return np.where(distance > 0, 1 - tail, np.where(distance < 0, tail, 0.5 + 0 * tail))
+
+    def half_width(self, level: float | Array = LEVEL) -> Array:
+        """Half of the interval: the distance beyond which (1 - level) / 2 lies on each side. 0 without any variance."""
+        tail, scales = (1 - np.asarray(level)) / 2, self._scales()
+        # The sum spreads further than either part alone, and the tail is convex: Newton's steps from there stay below.
+        seed = np.sqrt(self.seed_variance) * -special.stdtrit(np.maximum(self.freedom, 1e-3), tail)
+        distance = np.fmax(seed, -np.sqrt(self.example_variance) * special.ndtri(tail))
+        for _ in range(NEWTON_STEPS):
+            distance = distance + (_beyond(distance, scales) - tail) / _density(distance, scales)
+        return np.where(np.isnan(self.seed_variance), np.nan, distance)
+
+    def interval(self, level: float = LEVEL) -> tuple[Array, Array]:
+        """Ends of the central interval; NaN without two seeds."""
+        half = self.half_width(level)
+        return self.value - half, self.value + half
+
+    def with_more_seeds(self, further: int | NDArray[np.int_]) -> Estimate:
+        """The same values and spreads with more seeds behind each: what to expect of them. Examples stay as many."""
+        grown = self.seeds + further
+        freedom = self.freedom * (grown - 1) / np.maximum(self.seeds - 1, 1)
+        return Estimate(self.value, self.seed_variance * self.seeds / grown, freedom, self.example_variance, grown)
+
+    def _scales(self) -> Array:
+        """Standard deviations of the normals whose equal mixture is the error: [..., nodes].
+
+        A t is a normal whose variance is divided by chi^2 / df.
+        """
+        freedom = np.clip(np.nan_to_num(self.freedom, nan=1.0), 1e-3, 1e6)[..., None]
+        with np.errstate(all="ignore"):  # of half a degree of freedom the smallest quantile may be 0
+            ratio = freedom / (2 * special.gammaincinv(freedom / 2, _QUANTILES))
+            seed = np.where(self.seed_variance[..., None] == 0, 0.0, self.seed_variance[..., None] * ratio)
+        return np.sqrt(seed + self.example_variance[..., None])
+
+
+def _beyond(distance: Array, scales: Array) -> Array:
+    """P(error > distance), for distances of at least 0.
+
+    Without any variance the value is the truth: nothing lies beyond a distance, half beyond none.
+    """
+    distance = np.asarray(distance)[..., None]
+    standard = np.divide(distance, scales, out=np.where(distance > 0, np.inf, 0.0) + 0 * scales, where=scales != 0)
+    return np.asarray((special.ndtr(-standard) * _WEIGHTS).sum(-1))
+
+
+def _density(distance: Array, scales: Array) -> Array:
+    """Of the error at a distance; infinite without any variance."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = np.exp(-((distance[..., None] / scales) ** 2) / 2) / scales
+    parts = np.where(scales == 0, np.inf, parts)
+    return np.asarray((parts * _WEIGHTS).sum(-1) / np.sqrt(2 * np.pi))
+
+
+def contrast(task: TaskScores, coefficients: Array) -> Estimate:
+    """Weighted sums of rows on one task, paired by seed and by example. coefficients: [K, R]; the estimate: [K].
+
+    A seed counts for a contrast if all rows with a coefficient have it. If all seeds of a contrast say the same
+    (of few examples two seeds may well hit the same count), the seed part takes the variance that their different
+    errors on the examples alone would make.
+    """
+    involved = coefficients != 0
+    common = ~(involved.astype(float) @ (~task.present).astype(float) > 0)
+    values = np.where(common, coefficients @ np.nan_to_num(task.points), 0.0)
+    seeds = common.sum(1).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(seeds > 0, values.sum(1) / seeds, np.nan)
+        deviations = np.where(common, values - mean[:, None], 0.0)
+        variance = np.where(seeds > 1, (deviations**2).sum(1) / (seeds - 1), np.nan)
+        shared, own = _example_variances(task, coefficients, common, seeds)
+    variance = np.where(variance < SAME**2, own, variance)
+    return Estimate(mean, variance / seeds, seeds - 1, shared, seeds)
+
+
+def _example_variances(task: TaskScores, coefficients: Array, common: Array, seeds: Array) -> tuple[Array, Array]:
+    """The part of the example variance that a contrast's seeds share, and the part that each has for itself."""
+    rows, columns = task.points.shape
+    half = coefficients @ np.nan_to_num(task.covariance).reshape(rows, -1)
+    between = np.einsum("ksjt,kj->kst", half.reshape(-1, columns, rows, columns), coefficients)
+    between = between * common[:, :, None] * common[:, None, :]
+    own = np.trace(between, axis1=1, axis2=2)
+    shared = (between.sum((1, 2)) - own) / (seeds * (seeds - 1))
+    return np.maximum(shared, 0.0), np.maximum(own / seeds - shared, 0.0)
+
+
+def average(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over tasks, whose seeds and examples are independent; degrees of freedom by Welch and Satterthwaite."""
+    count = len(estimates)
+    seed = sum(e.seed_variance for e in estimates) / count**2
+    squares = sum(
+        np.divide(e.seed_variance**2, e.freedom, out=np.zeros_like(e.value), where=e.freedom > 0) for e in estimates
+    )
+    squares = np.asarray(squares) / count**4
+    freedom = np.divide(np.asarray(seed) ** 2, squares, out=np.full_like(squares, np.inf), where=squares > 0)
+    return Estimate(
+        value=np.asarray(sum(e.value for e in estimates)) / count,
+        seed_variance=np.asarray(seed),
+        freedom=freedom,
+        example_variance=np.asarray(sum(e.example_variance for e in estimates)) / count**2,
+        seeds=np.min([e.seeds for e in estimates], axis=0),
+    )

@@ -1,0 +1,18 @@
+"""Performance profiles: how much of a row's runs reach which score (Agarwal et al. 2021, arXiv:2108.13264)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.stats.corpus import Array
+
+
+def performance_profile(scores: Array, thresholds: Array) -> Array:
+    """Share of runs above each threshold, mean over tasks: [rows, thresholds].
+
+    scores: [rows, tasks, seeds], NaN where there is no run. A row without a run on some task is NaN.
+    """
+    above = scores[..., None] > thresholds
+    runs = (~np.isnan(scores)).sum(2)[..., None]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((above.sum(2) / runs).mean(1))

@@ -1,0 +1,37 @@
+"""The standings of a board's rows: ranks and intervals, from the predictions behind its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from reports.views import Board, SuiteView
+
+if TYPE_CHECKING:
+    from harness.standings import Standing
+    from harness.store import Store
+
+Standings = Mapping[str, "Standing"]
+"""By row label; controls have none."""
+
+
+def board_standings(store: Store, view: SuiteView, board: Board) -> Standings:
+    """Standings of a board's contenders under its protocol. Controls are no competitors and get no rank."""
+    from harness.standings import Place, standings  # brings SciPy
+
+    places = [
+        Place(row.label, row.task, row.seed, row.metric, row.run_id, epoch)
+        for row in view.rows
+        if row.grid == board.grid and row.run_id is not None and (epoch := row.epoch(board.protocol)) is not None
+    ]
+    labels = [row.label for row in board.contenders]
+    return standings(store, places, labels, [task.name for task in board.tasks]) if labels else {}
+
+
+def unranked(board: Board, found: Standings) -> list[str]:
+    """One line for each reason why rows have no rank: "no rank: LoRA, FT (one seed: ...)"."""
+    by_reason: dict[str, list[str]] = {}
+    for row in board.contenders:
+        if row.label in found and found[row.label].rank is None:
+            by_reason.setdefault(found[row.label].reason, []).append(row.title)
+    return [f"No rank: {', '.join(titles)} ({reason})." for reason, titles in by_reason.items()]

@@ -1,0 +1,105 @@
+"""From a store's predictions to ranks and intervals, and the tables that print them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import fill, make_record, make_scores
+from rich.console import Console
+from sklearn.metrics import f1_score
+
+from harness.records import Predictions, RunRecord
+from harness.standings import Place, standings, table_scores
+from harness.stats.ranks import RankRange
+from harness.store import Store, open_store
+from reports.markdown import leaderboard_markdown
+from reports.ranks import board_standings, unranked
+from reports.rows import load_suite
+from reports.terminal import render_leaderboard
+from reports.views import SuiteView, suite_view
+
+LABELS = np.arange(200) % 2
+RATES = {"ft": 0.95, "lora": 0.6}
+
+
+def run(method: str, seed: int, ids: str = "row") -> RunRecord:
+    """One whose last of three epochs is kept and selected, right on a share of the test rows that its method has."""
+    right = np.random.default_rng([seed, len(method)]).random(200) < RATES[method]
+    values = np.where(right, LABELS, 1 - LABELS)
+    score = float(f1_score(LABELS, values))
+    kept = Predictions("test", 3, [f"{ids}{i}" for i in range(200)], LABELS.tolist(), values.tolist())
+    scores = make_scores(select=[0.5, 0.6, 0.7], test=[0.1, 0.2, score])
+    return make_record(method=method, task="mrpc", seed=seed, scores=scores, predictions=[kept])
+
+
+def board(store: Store, records: list[RunRecord]) -> SuiteView:
+    fill(store, records)
+    return suite_view(load_suite(store, "glue-tiny"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "board.db"))
+
+
+def places(view: SuiteView) -> list[Place]:
+    return [
+        Place(row.label, row.task, row.seed, row.metric, row.run_id or "", row.epoch("selected") or 0)
+        for row in view.rows
+    ]
+
+
+def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
+    view = board(store, [run(method, seed) for method in RATES for seed in range(3)])
+    (task,) = table_scores(store, places(view), ["ft", "lora"], ["mrpc"])
+    stored = {(row.label, row.seed): row.score_selected for row in view.rows}
+    expected = [[stored[label, seed] for seed in range(3)] for label in ("ft", "lora")]
+    np.testing.assert_allclose(task.points, expected)
+
+
+def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
+    view = board(store, [run(method, seed) for method in RATES for seed in range(4)])
+    assert view.main is not None
+    found = board_standings(store, view, view.main)
+    assert [found[label].rank for label in RATES] == [RankRange(1, 1), RankRange(2, 2)]
+    low, high = found["ft"].interval or (0, 0)
+    assert low < view.main.rows[0].average.mean < high
+    assert board_standings(store, view, view.main) == found
+    console = Console(file=io.StringIO(), width=200)
+    render_leaderboard(view, console, {view.main.grid: found})
+    assert isinstance(console.file, io.StringIO)
+    assert f"{100 * low:.1f} to {100 * high:.1f}     1" in console.file.getvalue()
+    assert f"| {100 * low:.1f} to {100 * high:.1f} | 1 |" in leaderboard_markdown(view, found)
+
+
+def test_a_row_with_one_seed_is_shown_without_a_rank_and_says_why(store: Store) -> None:
+    view = board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0)])
+    assert view.main is not None
+    found = board_standings(store, view, view.main)
+    assert found["ft"].rank == RankRange(1, 1)
+    assert unranked(view.main, found) == ["No rank: LoRA (one seed: nothing is known of its spread)."]
+    assert unranked(view.main, found)[0] in leaderboard_markdown(view, found)
+
+
+def test_runs_on_other_test_rows_are_not_compared(store: Store) -> None:
+    others = [run("lora", seed, ids="other") for seed in range(2)]
+    view = board(store, [*(run("ft", seed) for seed in range(3)), *others])
+    assert view.main is not None
+    found = board_standings(store, view, view.main)
+    assert found["lora"].reason == "no stored predictions, or on other test rows than the rest"
+    assert found["ft"].rank == RankRange(1, 1)
+
+
+def test_rows_without_predictions_scores_or_runs_have_no_rank(store: Store) -> None:
+    view = board(store, [dataclasses.replace(run("ft", seed), predictions=[]) for seed in range(2)])
+    assert view.main is not None
+    found = board_standings(store, view, view.main)
+    assert found["ft"].rank is None
+    assert "no stored predictions" in found["ft"].reason
+    missing = standings(store, [], ["ft"], ["mrpc", "rte"])
+    assert missing["ft"].reason == "no score on 2 of 2 tasks"
+    assert standings(store, [], ["ft"], ["mrpc"])["ft"].reason == "no score"

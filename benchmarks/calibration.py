@@ -3,7 +3,7 @@
     python benchmarks/calibration.py --simulations 1000
 
 Prints coverage of 95 % intervals, false and true findings, rank ranges and adaptive seeds, and writes them to
-benchmarks/results/calibration.json. A run answers example i rightly with probability
+benchmarks/results/statistics/calibration.json. A run answers example i rightly with probability
 Phi(mean + seed + own seed + difficulty of i + taste for i): the seed's part is shared by rows (pairing) or a row's own,
 difficulty by all rows, taste by all seeds of one row. For correlations a seed has a correlation of its own.
 """
@@ -28,7 +28,7 @@ from harness.stats.ranks import judge_table
 from harness.stats.resampling import Split, TaskScores, bootstrap, task_scores
 from harness.stats.sequential import State, decide, next_trial
 
-OUT = Path(__file__).resolve().parent / "results" / "calibration.json"
+OUT = Path(__file__).resolve().parent / "results" / "statistics" / "calibration.json"
 RESAMPLES = 400
 DIFFICULTY, POSITIVE, CORRELATION = 1.0, 0.7, 0.9
 """Deviation of the examples' difficulty; share of class 1; atanh of the mean correlation at mean 0."""

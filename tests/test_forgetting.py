@@ -239,9 +239,9 @@ def test_a_table_has_the_columns_only_where_a_run_read_a_text() -> None:
     hashed = json.dumps({"forgetting_sha256": "aa"})
     told = [make_row(seed=seed, perplexity_before=10.0, perplexity_after=11.0 + seed, recipe=hashed) for seed in (0, 1)]
     view = suite_view(make_suite_rows(*told))
-    assert "| Perplexity before | Perplexity after |" in leaderboard_markdown(view)
-    assert "| 10.00 | 11.50 |" in leaderboard_markdown(view)
-    assert "Perplexity" not in leaderboard_markdown(suite_view(make_suite_rows(make_row())))
+    assert "| Perplexity before | Perplexity after |" in leaderboard_markdown(view, {})
+    assert "| 10.00 | 11.50 |" in leaderboard_markdown(view, {})
+    assert "Perplexity" not in leaderboard_markdown(suite_view(make_suite_rows(make_row())), {})
 
 
 def test_runs_on_different_texts_are_not_averaged() -> None:
@@ -262,7 +262,8 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
     with open_store(str(path)) as store:
         (run,) = fill(store, [make_record()])
     with sqlite3.connect(path) as connection:  # as the first schema had it
-        for name in ("perplexity_before", "perplexity_after"):
+        packs = ("step_seconds", "step_seconds_spread", "pack_trials", "pack_seconds", "pack_share_seconds")
+        for name in ("perplexity_before", "perplexity_after", *packs):
             connection.execute(f"ALTER TABLE runs DROP COLUMN {name}")
         connection.execute("UPDATE harness_schema SET version_num = '0001'")
     connection.close()

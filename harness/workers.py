@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import itertools
 import multiprocessing
 import os
 import signal
@@ -144,11 +142,7 @@ def _cause_of_death(process: Any) -> str:
 def _serve(pipe: Connection, settings: Settings) -> None:
     """Life of a worker: take an order, answer it, until the pipe closes."""
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
-    for number in itertools.count():
-        if number == 2:
-            # libraries and plugins are loaded by now: the collections before each trial need not walk them again
-            gc.collect()
-            gc.freeze()
+    while True:
         try:
             kind, order, argument = pipe.recv()
         except EOFError:

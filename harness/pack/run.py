@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import gc
 import hashlib
+import itertools
 import sys
 import time
 import warnings
@@ -38,6 +40,7 @@ def run_trials(trials: Sequence[Trial], settings: Settings, listener: Listener) 
     What cannot be trained together is trained alone: a lone trial, all of them where packing does not pay, and those
     left over when something goes wrong that concerns the pack and not one trial.
     """
+    _spare_the_collector()
     left = list(trials)
     if len(trials) > 1:
         if settings.threads:
@@ -51,6 +54,16 @@ def run_trials(trials: Sequence[Trial], settings: Settings, listener: Listener) 
     for trial in left:
         listener.started(trial)
         listener.finished(run_trial(trial, settings, partial(listener.progress, trial)))
+
+
+_calls = itertools.count()
+
+
+def _spare_the_collector() -> None:
+    """From the second pack on libraries and plugins are loaded: collections before measurements need not walk them."""
+    if next(_calls) == 1:
+        gc.collect()
+        gc.freeze()
 
 
 def _packed(trials: Sequence[Trial], settings: Settings, listener: Listener) -> list[Trial]:

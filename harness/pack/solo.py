@@ -28,8 +28,8 @@ class SoloTimes:
 
     steps: dict[int, list[float]] = field(default_factory=dict)
     """Optimizer steps: seconds of each round."""
-    evaluations: dict[int, list[float]] = field(default_factory=dict)
-    """Evaluated batches."""
+    evaluations: dict[int, float] = field(default_factory=dict)
+    """Evaluated batches, once."""
     step_growth: int | None = None
     """Bytes that a step and an evaluation took beyond what the model with the trial's tensors held."""
     growth: int | None = None
@@ -44,8 +44,7 @@ class SoloTimes:
 
     def eval_seconds(self, sizes: Sequence[int]) -> float:
         """Seconds of evaluating batches of so many token positions."""
-        medians = {size: statistics.median(seconds) for size, seconds in self.evaluations.items()}
-        return float(np.sum(_interpolated(sizes, medians)))
+        return float(np.sum(_interpolated(sizes, self.evaluations)))
 
 
 _CACHE: dict[str, SoloTimes] = {}
@@ -133,10 +132,10 @@ class _Alone:
                 with measure.train_seconds(device) as watch:
                     self.trainer.step(step)
                 self.times.steps.setdefault(positions(step), []).append(watch.seconds)
-            for rows in self.evaluated:
+            for rows in self.evaluated if warm_up else ():
                 with measure.eval_seconds(device) as watch:
                     self._evaluate([rows])
-                self.times.evaluations.setdefault(rows.positions, []).append(watch.seconds)
+                self.times.evaluations[rows.positions] = watch.seconds
 
     def _growth(self, step: int | None) -> int | None:
         slot = self.slot

@@ -22,7 +22,7 @@ from harness.api import DataRoot
 from harness.decompositions import CachedDecompositions
 from harness.plugins import discover, make_method
 from harness.settings import Settings
-from harness.splitting import by_length
+from harness.splitting import by_length, overhead_for
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 POOLS = (1, 4, 8, 50)
@@ -71,9 +71,10 @@ def main() -> None:
         model, tokenizer = with_lora(name)
         encoded = data.encode(task, frame, tokenizer, 128)
         lengths = encoded.lengths
+        overhead = overhead_for(model)
         for pool in POOLS:
             whole = data.epoch_batches(lengths, 32, torch.Generator().manual_seed(0), pool)
-            cut = [by_length(batch, lengths) for batch in whole]
+            cut = [by_length(batch, lengths, overhead) for batch in whole]
             parts = [part for batch in cut for part in batch]
             cells = [name, str(pool), f"{data.padding_share(lengths, whole):.1%}"]
             cells += [f"{data.padding_share(lengths, parts):.1%}", f"{len(parts) / len(whole):.1f}"]

@@ -159,9 +159,11 @@ def step_maker(bench: Bench, stage: Stage, phase: Phase) -> Callable[[Sequence[i
         batch = phase.cache.remembering(stage.encoded, batch)
     splits = bench.settings.split_batches and not recipe.packing and splitting.pays_on(stage.device)
 
+    overhead = splitting.overhead_for(stage.model)
+
     def parts(rows: Sequence[int]) -> list[Sequence[int]]:
         micro = _split(rows, recipe.accumulation)
-        return [part for rows in micro for part in splitting.by_length(rows, lengths)] if splits else micro
+        return [part for rows in micro for part in splitting.by_length(rows, lengths, overhead)] if splits else micro
 
     return lambda rows: [prefetch.pinned(batch(part), stage.device) for part in parts(rows)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import partial
 
 import pytest
 import torch
@@ -54,7 +53,7 @@ def test_a_batch_is_cut_on_a_cpu_only() -> None:
 def test_a_run_learns_the_same_from_parts(task: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(epochs=1, batch_size=8, length_pool=1, learning_rate=2e-3, head_learning_rate=2e-3, select_rows=10)
     trial = make("lora", settings, task=task, recipe=recipe, train_size=32)
-    monkeypatch.setattr(splitting, "by_length", partial(by_length, overhead=1.0))  # small batches, yet cut
+    monkeypatch.setattr(splitting, "overhead_for", lambda model: 1.0)  # small batches, yet cut
     parts = good(trial, settings)
     whole = good(trial, dataclasses.replace(settings, split_batches=False))
     assert [loss for _, loss in parts.losses] == pytest.approx([loss for _, loss in whole.losses], rel=1e-4)

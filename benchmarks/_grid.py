@@ -114,26 +114,19 @@ class _Watcher(Silent):
             raise RuntimeError(f"a trial of the benchmark did not end well: {record.reason}\n{record.traceback}")
 
 
-def run_grid(suite: Path, pack: str, settings: Settings) -> GridRun:
-    """Run all trials of a suite file in this process, with an empty database. pack: "auto", "off" or a number."""
-    settings = dataclasses.replace(settings, **packing_setting(pack))
+def run_grid(suite: Path, pack: str, settings: Settings, jobs: int = 1) -> GridRun:
+    """Run all trials of a suite file, in this process or in `jobs`, with an empty database.
+
+    pack: "auto", "off" or a number; jobs: 0 chooses by the machine, as `run` does.
+    """
+    settings = dataclasses.replace(settings, pack=pack)
     with tempfile.TemporaryDirectory() as folder:
         watcher = _Watcher()
         db = str(Path(folder) / "benchmark.db")
         began = time.perf_counter()
-        info, _ = execute(Request(str(suite), settings=settings, db=db, jobs=1), lambda tasks: watcher)
+        info, _ = execute(Request(str(suite), settings=settings, db=db, jobs=jobs), lambda tasks: watcher)
         seconds = time.perf_counter() - began
         return GridRun(seconds, harness.results(info.name, db=db), tuple(watcher.memory))
-
-
-def packing_setting(pack: str) -> dict[str, Any]:
-    """The setting, once the harness has it."""
-    return {"pack": pack} if "pack" in {item.name for item in dataclasses.fields(Settings)} else {}
-
-
-def packing_in_words(pack: str) -> str:
-    """How trials are run, for notes."""
-    return f"pack = {pack}" if packing_setting(pack) else "this version of the harness packs no trials"
 
 
 @dataclass(frozen=True)
@@ -149,9 +142,9 @@ class Workplace:
         file.write_text(grid.toml())
         return file
 
-    def run(self, grid: Grid, pack: str) -> GridRun:
+    def run(self, grid: Grid, pack: str, jobs: int = 1) -> GridRun:
         """`run_grid` of the grid."""
-        return run_grid(self.suite(grid), pack, self.settings)
+        return run_grid(self.suite(grid), pack, self.settings, jobs)
 
     def fresh_cache(self) -> Workplace:
         """The same with an empty cache of decompositions, tokens and starts."""

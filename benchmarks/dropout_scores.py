@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks import _common as common
-from benchmarks._grid import STARTER, Grid, Row, packing_in_words, workplace
+from benchmarks._grid import STARTER, Grid, Row, workplace
 from harness.devices import pick_device
 
 Scores = NDArray[np.float64]
@@ -119,7 +119,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         command=options.command,
         quick=options.quick,
         options=common.plain_options(options),
-        notes=(packing_in_words(options.pack), f"{options.rows} rows, {options.epochs} epochs, differences × 100"),
+        notes=(f"pack = {options.pack}", f"{options.rows} rows, {options.epochs} epochs, differences × 100"),
         tables=(scores_table(groups), common.Table("Differences, × 100, and p-values", COLUMNS, compared)),
         targets=(common.Target("smallest p-value, packed against alone", f"at least {LEVEL:g}", smallest, judged),),
         machine=facts,

@@ -26,7 +26,6 @@ from benchmarks._grid import (
     Row,
     Workplace,
     grid_parser,
-    packing_in_words,
     place_backbone,
     workplace,
 )
@@ -125,7 +124,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
-            packing_in_words(options.pack),
+            f"pack = {options.pack}",
             f"but for its axis a grid is {len(RATES)} trials of LoRA, r = 8, {min(options.train_rows)} rows, one epoch",
         ),
         tables=(table(lines),),

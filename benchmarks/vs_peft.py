@@ -39,7 +39,6 @@ from benchmarks._grid import (
     Row,
     Workplace,
     grid_parser,
-    packing_in_words,
     peak_matmul_rate,
     place_backbone,
     workplace,
@@ -47,6 +46,7 @@ from benchmarks._grid import (
 from benchmarks._peer import KINDS, Peer, PeerRun, PeerTrial, with_rate
 from benchmarks._rows import SHAPES, write_mirror
 from harness.devices import pick_device
+from harness.executors import automatic_jobs
 from harness.trial import Recipe
 
 ALONE = ("lora_xs", "lora_sb", "qr_lora", "svd_lora")
@@ -115,7 +115,7 @@ def measure(task: str, grid: Grid, work: Workplace, peer: Peer, options: argpars
             theirs[row.label].append(peer.run(trial))
 
     loop(sample[::2])
-    ours = work.fresh_cache().run(grid, options.pack)
+    ours = work.fresh_cache().run(grid, options.pack, options.jobs)
     loop(sample[1::2])
     return Block(task, grid, ours, theirs)
 
@@ -125,7 +125,7 @@ def alone(task: str, rows: Sequence[str], grid: Grid, work: Workplace, options: 
     if not rows:
         return None
     made = [make_row(name, rate) for name in rows for rate in options.rates]
-    return work.fresh_cache().run(dataclasses.replace(grid, rows=made), options.pack)
+    return work.fresh_cache().run(dataclasses.replace(grid, rows=made), options.pack, options.jobs)
 
 
 def summary(blocks: Sequence[Block], peak: float) -> common.Table:
@@ -220,7 +220,8 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         quick=options.quick,
         options=common.plain_options(options),
         notes=(
-            packing_in_words(options.pack),
+            f"harness: pack = {options.pack}, {options.jobs or automatic_jobs(work.settings)} processes; "
+            "the other side: one process",
             f"encoding of rows took the other side {peer.encoding_seconds:.2f} s, in none of its figures",
             f"share of padding in the harness's batches: {padding:.1%}",
             "rows: real ones" if options.data_root else "rows: made up, with the lengths of the real ones",
@@ -245,6 +246,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--max-length", type=int, default=256)
     made.add_argument("--peer-trials", type=int, default=2, help="trials of each method that the other side runs")
     made.add_argument("--pack", default="auto", help="auto, off or a number of trials")
+    made.add_argument("--jobs", type=int, default=0, help="processes of the harness; default: as `run` chooses")
     small = {"methods": ["lora", "vera", "lora_xs"], "tasks": ["mrpc"], "rates": [1e-3], "max_length": 32}
     options = common.parse(made, "vs_peft", arguments, **small)
     column = 2 if options.quick else 0 if pick_device(options.device).type == "cuda" else 1

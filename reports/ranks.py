@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 Standings = Mapping[str, "Standing"]
 """By row label; controls have none."""
 
+RANKS_SAY = (
+    "Rows are in order of their average. 95 %: its interval, over seeds and test rows. Rank: the ranks that a row may "
+    "hold, all of them right at once with 95 % confidence; rows that begin at one rank share it."
+)
+
+
+def suite_standings(store: Store, view: SuiteView) -> dict[tuple[str, str], Standings]:
+    """Standings of all boards of a suite, by (grid, protocol)."""
+    boards = [board for section in view.sections for board in section.boards]
+    return {(board.grid, board.protocol): board_standings(store, view, board) for board in boards}
+
 
 def board_standings(store: Store, view: SuiteView, board: Board) -> Standings:
     """Standings of a board's contenders under its protocol. Controls are no competitors and get no rank."""
@@ -26,6 +37,13 @@ def board_standings(store: Store, view: SuiteView, board: Board) -> Standings:
     ]
     labels = [row.label for row in board.contenders]
     return standings(store, places, labels, [task.name for task in board.tasks]) if labels else {}
+
+
+def shares_rank(found: Standings, label: str) -> bool:
+    """Whether another row begins at the row's rank."""
+    begins = [standing.rank.best for standing in found.values() if standing.rank is not None]
+    rank = found[label].rank if label in found else None
+    return rank is not None and begins.count(rank.best) > 1
 
 
 def unranked(board: Board, found: Standings) -> list[str]:

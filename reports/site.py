@@ -22,6 +22,7 @@ from harness.errors import UserError
 from reports import formats
 from reports.commands import run_again
 from reports.pages import SuitePage, suite_page
+from reports.ranks import RANKS_SAY, suite_standings
 from reports.rows import load_suites, rows_as_csv, rows_as_json
 from reports.views import suite_view
 
@@ -60,7 +61,8 @@ def build_site(store: Store, folder: Path) -> list[Path]:
     from harness.scoring import PROTOCOLS
 
     notes = {name: _paragraphs(choose)[0] for name, choose in PROTOCOLS.items()}
-    pages = [suite_page(suite_view(suite), notes) for suite in load_suites(store)]
+    views = [suite_view(suite) for suite in load_suites(store)]
+    pages = [suite_page(view, notes, suite_standings(store, view)) for view in views]
     files = _render(pages)
     for page in pages:
         files[page.json_file] = rows_as_json(page.view.rows)
@@ -104,6 +106,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         score=formats.score,
+        interval=formats.interval,
+        rank=formats.rank,
         spread=formats.spread,
         count=formats.count,
         span=formats.span,
@@ -115,6 +119,7 @@ def _environment() -> jinja2.Environment:
         size=formats.train_size,
         command=run_again,
     )
+    environment.globals["ranks_say"] = RANKS_SAY
     return environment
 
 

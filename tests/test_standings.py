@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import fill, make_record, make_scores
+from report_support import Page
 from rich.console import Console
 from sklearn.metrics import f1_score
 
@@ -17,13 +18,15 @@ from harness.standings import Place, standings, table_scores
 from harness.stats.ranks import RankRange
 from harness.store import Store, open_store
 from reports.markdown import leaderboard_markdown
-from reports.ranks import board_standings, unranked
+from reports.ranks import RANKS_SAY, board_standings, unranked
 from reports.rows import load_suite
+from reports.site import build_site
 from reports.terminal import render_leaderboard
 from reports.views import SuiteView, suite_view
 
 LABELS = np.arange(200) % 2
-RATES = {"ft": 0.95, "lora": 0.6}
+RATES = {"ft": 0.95, "lora": 0.6, "head_only": 0.55}
+ROWS = ("ft", "lora")
 
 
 def run(method: str, seed: int, ids: str = "row") -> RunRecord:
@@ -54,7 +57,7 @@ def places(view: SuiteView) -> list[Place]:
 
 
 def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
-    view = board(store, [run(method, seed) for method in RATES for seed in range(3)])
+    view = board(store, [run(method, seed) for method in ROWS for seed in range(3)])
     (task,) = table_scores(store, places(view), ["ft", "lora"], ["mrpc"])
     stored = {(row.label, row.seed): row.score_selected for row in view.rows}
     expected = [[stored[label, seed] for seed in range(3)] for label in ("ft", "lora")]
@@ -62,10 +65,10 @@ def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
 
 
 def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
-    view = board(store, [run(method, seed) for method in RATES for seed in range(4)])
+    view = board(store, [run(method, seed) for method in ROWS for seed in range(4)])
     assert view.main is not None
     found = board_standings(store, view, view.main)
-    assert [found[label].rank for label in RATES] == [RankRange(1, 1), RankRange(2, 2)]
+    assert [found[label].rank for label in ROWS] == [RankRange(1, 1), RankRange(2, 2)]
     low, high = found["ft"].interval or (0, 0)
     assert low < view.main.rows[0].average.mean < high
     assert board_standings(store, view, view.main) == found
@@ -74,6 +77,42 @@ def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
     assert isinstance(console.file, io.StringIO)
     assert f"{100 * low:.1f} to {100 * high:.1f}     1" in console.file.getvalue()
     assert f"| {100 * low:.1f} to {100 * high:.1f} | 1 |" in leaderboard_markdown(view, found)
+
+
+def site_pages(store: Store, folder: Path) -> tuple[str, str]:
+    """Text of the suite's page and of the overview."""
+    build_site(store, folder)
+    first, second = (Page((folder / name).read_text()) for name in ("suites/glue-tiny.html", "index.html"))
+    return first.text, second.text
+
+
+def test_the_site_shows_the_same_intervals_and_ranks_as_the_terminal(store: Store, tmp_path: Path) -> None:
+    view = board(store, [run(method, seed) for method in ROWS for seed in range(4)])
+    assert view.main is not None
+    low, high = board_standings(store, view, view.main)["ft"].interval or (0, 0)
+    suite, overview = site_pages(store, tmp_path / "site")
+    assert RANKS_SAY in suite
+    assert f"{100 * low:.1f} to {100 * high:.1f} 1 " in suite
+    assert "shared" not in suite.replace(RANKS_SAY, "").split("Methods")[0]
+    assert "Rank" in overview
+
+
+def test_rows_of_the_site_that_share_a_rank_say_so_in_words(store: Store, tmp_path: Path) -> None:
+    records = [run("ft", seed) for seed in range(3)]
+    same = [dataclasses.replace(r, trial=dataclasses.replace(r.trial, method="lora")) for r in records]
+    board(store, [*records, *same])
+    suite, overview = site_pages(store, tmp_path / "site")
+    assert suite.count("1–2 shared") == 2 * 3  # both rows, by each way of choosing an epoch
+    assert overview.count("1–2 shared") == 2
+
+
+def test_a_row_without_a_rank_says_why_on_the_site(store: Store, tmp_path: Path) -> None:
+    board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0), run("head_only", 0)])
+    suite, overview = site_pages(store, tmp_path / "site")
+    assert "No rank: LoRA (one seed: nothing is known of its spread)." in suite
+    assert "no rank: one seed: nothing is known of its spread" in suite
+    assert "no rank: a control" in suite
+    assert "no rank: a control" in overview
 
 
 def test_a_row_with_one_seed_is_shown_without_a_rank_and_says_why(store: Store) -> None:
@@ -90,7 +129,7 @@ def test_runs_on_other_test_rows_are_not_compared(store: Store) -> None:
     view = board(store, [*(run("ft", seed) for seed in range(3)), *others])
     assert view.main is not None
     found = board_standings(store, view, view.main)
-    assert found["lora"].reason == "no stored predictions, or on other test rows than the rest"
+    assert found["lora"].reason == "no stored predictions of the shown epoch, or on other test rows than the rest"
     assert found["ft"].rank == RankRange(1, 1)
 
 

@@ -22,7 +22,7 @@ from harness.errors import UserError
 from reports import formats
 from reports.commands import run_again
 from reports.pages import SuitePage, suite_page
-from reports.ranks import RANKS_SAY, suite_standings
+from reports.ranks import RANKS_SAY, row_standings, suite_standings
 from reports.rows import load_suites, rows_as_csv, rows_as_json
 from reports.views import suite_view
 
@@ -65,8 +65,10 @@ def build_site(store: Store, folder: Path) -> list[Path]:
     pages = [suite_page(view, notes, suite_standings(store, view)) for view in views]
     files = _render(pages)
     for page in pages:
-        files[page.json_file] = rows_as_json(page.view.rows)
-        files[page.csv_file] = rows_as_csv(page.view.rows)
+        first = {section.grid: page.standings[section.grid, page.view.rank_by] for section in page.view.sections}
+        standings = row_standings(page.view, first)
+        files[page.json_file] = rows_as_json(page.view.rows, standings)
+        files[page.csv_file] = rows_as_csv(page.view.rows, standings)
     return _write(files, folder)
 
 

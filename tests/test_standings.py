@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,17 @@ from factories import fill, make_record, make_scores
 from report_support import Page
 from rich.console import Console
 from sklearn.metrics import f1_score
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.records import Predictions, RunRecord
+from harness.scoring import results
 from harness.standings import Place, standings, table_scores
 from harness.stats.ranks import RankRange
 from harness.store import Store, open_store
 from reports.markdown import leaderboard_markdown
 from reports.ranks import RANKS_SAY, board_standings, unranked
-from reports.rows import load_suite
+from reports.rows import STANDING_COLUMNS, load_suite
 from reports.site import build_site
 from reports.terminal import render_leaderboard
 from reports.views import SuiteView, suite_view
@@ -77,6 +82,24 @@ def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
     assert isinstance(console.file, io.StringIO)
     assert f"{100 * low:.1f} to {100 * high:.1f}     1" in console.file.getvalue()
     assert f"| {100 * low:.1f} to {100 * high:.1f} | 1 |" in leaderboard_markdown(view, found)
+
+
+def test_json_and_csv_carry_interval_and_ranks_of_the_row_or_why_there_are_none(store: Store) -> None:
+    view = board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0), run("head_only", 0)])
+    assert view.main is not None
+    interval = board_standings(store, view, view.main)["ft"].interval
+    assert interval is not None
+    asked = ["results", "--suite", "glue-tiny", "--db", str(store.database.path)]
+    records = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    found = {record["label"]: [record[name] for name in STANDING_COLUMNS] for record in records}
+    assert found == {
+        "ft": [*interval, 1, 1, ""],
+        "lora": [None, None, None, None, "one seed: nothing is known of its spread"],
+        "head_only": [None, None, None, None, "a control"],
+    }
+    table = list(csv.DictReader(io.StringIO(CliRunner().invoke(app, [*asked, "--csv"]).stdout)))
+    assert {row["label"]: row["rank_worst"] for row in table} == {"ft": "1", "lora": "", "head_only": ""}
+    assert "rank_best" not in results(store).columns
 
 
 def site_pages(store: Store, folder: Path) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.api import Task
+from harness.contests import OpenPair, open_pairs
 from harness.database import Database
 from harness.execution import Outcome, run_members
 from harness.executors import automatic_jobs, make_executor
@@ -128,6 +129,12 @@ def finished_trials(db: str, members: Sequence[Member]) -> set[str]:
     """Ids of the members' trials that have an ok run; a database that does not exist yet has none."""
     with existing_store(db) as store:
         return set() if store is None else store.finished([member.trial.id for member in members])
+
+
+def pairs_to_separate(db: str, plans: Plans) -> list[OpenPair]:
+    """Pairs of the suite's tables that its runs so far do not separate; none in a database without it."""
+    with existing_store(db) as store:
+        return [] if store is None else open_pairs(store, plans.info, plans.plugins)
 
 
 @contextmanager

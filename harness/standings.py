@@ -118,7 +118,7 @@ def _reason(seeds: Sequence[int]) -> str:
         return f"no score on {missing} of {len(seeds)} tasks" if len(seeds) > 1 else "no score"
     if min(seeds) == 1:
         return "one seed: nothing is known of its spread"
-    return "no stored predictions, or on other test rows than the rest"
+    return "no stored predictions of the shown epoch, or on other test rows than the rest"
 
 
 def _seeds(places: Iterable[Place]) -> Counter[tuple[str, str]]:

@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from reports import charts, formats
 from reports.commands import run_suite
 from reports.marks import Mark, mark_of
+from reports.ranks import Standings, shares_rank, unranked
 from reports.rows import Row
 from reports.strips import Strip, strips
 from reports.views import MAIN, Board, CurvePanel, MethodNote, SuiteView
+
+if TYPE_CHECKING:
+    from harness.standings import Standing
 
 
 def slug(name: str) -> str:
@@ -48,6 +53,8 @@ class SuitePage:
     scatter_note: str
     curves: tuple[tuple[CurvePanel, charts.Chart], ...]
     protocol_notes: dict[str, str]
+    standings: dict[tuple[str, str], Standings]
+    """By grid and protocol."""
     root: str = ""
 
     def at(self, root: str) -> SuitePage:
@@ -92,6 +99,18 @@ class SuitePage:
         boards = [board for section in self.view.sections for board in section.boards]
         return {(board.grid, board.protocol): strips(board) for board in boards}
 
+    def standing(self, board: Board, label: str) -> Standing | None:
+        """Interval and rank of a table's row; None for a control."""
+        return self.standings[board.grid, board.protocol].get(label)
+
+    def shares_rank(self, board: Board, label: str) -> bool:
+        """Whether another row of the table begins at the row's rank."""
+        return shares_rank(self.standings[board.grid, board.protocol], label)
+
+    def unranked(self, board: Board) -> list[str]:
+        """Which rows of the table have no rank, and why."""
+        return unranked(board, self.standings[board.grid, board.protocol])
+
     @cached_property
     def row_groups(self) -> dict[str, tuple[RunGroup, ...]]:
         """Runs by row label, then grid and task, in the order of the plan."""
@@ -106,15 +125,18 @@ class SuitePage:
         return tuple(note for note in self.view.methods if note.name in names)
 
 
-def suite_page(view: SuiteView, protocol_notes: dict[str, str]) -> SuitePage:
-    """The page of a view, its charts drawn."""
+def suite_page(
+    view: SuiteView, protocol_notes: dict[str, str], standings: dict[tuple[str, str], Standings]
+) -> SuitePage:
+    """The page of a view, its charts drawn. standings: of all its boards."""
     controls = frozenset(row.label for row in view.rows if row.control)
     marks = {label: mark_of(label, view.labels, controls) for label in view.labels}
     drawn = charts.score_over_parameters(view.main, marks) if view.main else None
     scatter, low = drawn or (None, [])
     curves = tuple((panel, charts.size_curves(panel, marks)) for panel in view.panels)
     below = ", ".join(f"{row.title} ({formats.score(row.average.mean)})" for row in low)
-    return SuitePage(view, marks, scatter, f"Below the chart: {below}." if below else "", curves, protocol_notes)
+    note = f"Below the chart: {below}." if below else ""
+    return SuitePage(view, marks, scatter, note, curves, protocol_notes, standings)
 
 
 def _group(rows: Iterable[Row]) -> RunGroup:

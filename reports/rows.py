@@ -15,6 +15,7 @@ from harness.records import MethodInfo, TaskInfo
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.standings import Standing
     from harness.store import Store
 
 PLANNED = "planned"
@@ -115,6 +116,12 @@ class SuiteRows:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+STANDING_COLUMNS = ("interval_low", "interval_high", "rank_best", "rank_worst", "unranked")
+"""What the trial's table row comes to under the suite's own protocol, on the scale of the scores: the ends of its 95 %
+interval, the ranks that it may hold, and why it has none (empty if it has)."""
+
+RowStandings = Mapping[tuple[str, str, str], "Standing"]
+"""By suite, grid and row label."""
 
 
 def load_suites(store: Store) -> list[SuiteRows]:
@@ -152,23 +159,32 @@ def rows_from_frame(frame: pd.DataFrame) -> list[Row]:
     return [Row(*values) for values in plain.itertuples(index=False, name=None)]
 
 
-def rows_as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as flat dictionaries that JSON can hold."""
-    return [asdict(row) for row in rows]
+def rows_as_records(rows: Sequence[Row], standings: RowStandings) -> list[dict[str, Any]]:
+    """Rows as flat dictionaries that JSON can hold: `COLUMNS`, then `STANDING_COLUMNS`."""
+    return [{**asdict(row), **_standing_columns(row, standings.get((row.suite, row.grid, row.label)))} for row in rows]
 
 
-def rows_as_json(rows: Sequence[Row]) -> str:
+def _standing_columns(row: Row, standing: Standing | None) -> dict[str, Any]:
+    if standing is None:
+        values = (None, None, None, None, "a control" if row.control else "of a curve over training sizes, no table")
+    else:
+        rank, interval = standing.rank, standing.interval or (None, None)
+        values = (*interval, rank and rank.best, rank and rank.worst, standing.reason)
+    return dict(zip(STANDING_COLUMNS, values, strict=True))
+
+
+def rows_as_json(rows: Sequence[Row], standings: RowStandings) -> str:
     """Rows as a JSON list, one object a line, None as null."""
-    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in rows_as_records(rows))
+    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in rows_as_records(rows, standings))
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def rows_as_csv(rows: Sequence[Row]) -> str:
+def rows_as_csv(rows: Sequence[Row], standings: RowStandings) -> str:
     """Rows as CSV with a header line; None as an empty field."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS + STANDING_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows_as_records(rows))
+    writer.writerows(rows_as_records(rows, standings))
     return text.getvalue()
 
 

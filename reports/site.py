@@ -22,6 +22,7 @@ from harness.errors import UserError
 from reports import formats
 from reports.commands import run_again
 from reports.pages import SuitePage, suite_page
+from reports.ranks import RANKS_SAY, row_standings, suite_standings
 from reports.rows import load_suites, rows_as_csv, rows_as_json
 from reports.views import suite_view
 
@@ -60,11 +61,14 @@ def build_site(store: Store, folder: Path) -> list[Path]:
     from harness.scoring import PROTOCOLS
 
     notes = {name: _paragraphs(choose)[0] for name, choose in PROTOCOLS.items()}
-    pages = [suite_page(suite_view(suite), notes) for suite in load_suites(store)]
+    views = [suite_view(suite) for suite in load_suites(store)]
+    pages = [suite_page(view, notes, suite_standings(store, view)) for view in views]
     files = _render(pages)
     for page in pages:
-        files[page.json_file] = rows_as_json(page.view.rows)
-        files[page.csv_file] = rows_as_csv(page.view.rows)
+        first = {section.grid: page.standings[section.grid, page.view.rank_by] for section in page.view.sections}
+        standings = row_standings(page.view, first)
+        files[page.json_file] = rows_as_json(page.view.rows, standings)
+        files[page.csv_file] = rows_as_csv(page.view.rows, standings)
     return _write(files, folder)
 
 
@@ -104,6 +108,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         score=formats.score,
+        interval=formats.interval,
+        rank=formats.rank,
         spread=formats.spread,
         count=formats.count,
         span=formats.span,
@@ -115,6 +121,7 @@ def _environment() -> jinja2.Environment:
         size=formats.train_size,
         command=run_again,
     )
+    environment.globals["ranks_say"] = RANKS_SAY
     return environment
 
 

@@ -11,18 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import formats
-from reports.ranks import Standings, unranked
+from reports.ranks import RANKS_SAY, Standings, unranked
 from reports.views import Board, CurvePanel, SuiteView
 
 if TYPE_CHECKING:
     from harness.records import Score
     from harness.store import RunDetails
-
-
-RANKS_SAY = (
-    "Rows are in order of their average. 95 %: its interval, over seeds and test rows. Rank: the ranks that a row may "
-    "hold, all of them right at once with 95 % confidence; rows that begin at one rank share it."
-)
 
 
 def render_leaderboard(view: SuiteView, console: Console, standings: Mapping[str, Standings]) -> None:

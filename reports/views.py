@@ -59,7 +59,7 @@ class TaskColumn:
 
 @dataclass(frozen=True)
 class Board:
-    """One table: rows in order of their average, incomplete ones last. The order is no ranking."""
+    """One table: rows in order of their average, incomplete ones last. `reports.ranks` tells what is known of ranks."""
 
     grid: str
     protocol: str

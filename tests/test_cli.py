@@ -91,6 +91,7 @@ def test_plan_counts_estimates_and_changes_nothing(done: tuple[Path, Path, Any],
     assert lora["train_flops"] > 0
     assert lora["seconds"] > 0
     assert (majority["done"], majority["adapter_params"], majority["train_flops"]) == (2, 0, 0)
+    assert plan["not_separated"] == []  # one contender and a control
     assert db.read_bytes() == before
 
 

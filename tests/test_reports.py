@@ -23,7 +23,8 @@ from reports.commands import run_again, run_suite
 from reports.labels import HEIGHT, Anchor, place
 from reports.markdown import leaderboard_markdown, update_readme
 from reports.marks import mark_of
-from reports.rows import COLUMNS, load_suite, load_suites, rows_as_csv, rows_as_json
+from reports.ranks import first_standings, row_standings
+from reports.rows import COLUMNS, STANDING_COLUMNS, load_suite, load_suites, rows_as_csv, rows_as_json
 from reports.strips import WIDTH, strips
 from reports.terminal import render_leaderboard, render_run
 from reports.views import SuiteView, suite_view
@@ -197,10 +198,11 @@ def test_an_unknown_suite_names_the_nearest(store: Store) -> None:
 
 
 def test_json_and_csv_hold_every_row_and_column(store: Store, view: SuiteView) -> None:
-    records = json.loads(rows_as_json(view.rows))
-    table = list(csv.DictReader(io.StringIO(rows_as_csv(view.rows))))
+    standings = row_standings(view, first_standings(store, view))
+    records = json.loads(rows_as_json(view.rows, standings))
+    table = list(csv.DictReader(io.StringIO(rows_as_csv(view.rows, standings))))
     assert len(records) == len(table) == len(view.rows) == 36
-    assert tuple(records[0]) == tuple(table[0]) == COLUMNS
+    assert tuple(records[0]) == tuple(table[0]) == COLUMNS + STANDING_COLUMNS
     failed = next(record for record in records if record["status"] == "oom")
     assert failed["score_selected"] is None
     assert records[0]["score_selected"] == pytest.approx(float(table[0]["score_selected"]))

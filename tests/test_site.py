@@ -132,7 +132,8 @@ def test_numbers_and_failures_are_on_the_suites_page(site: dict[str, str]) -> No
     text = Page(site["suites/glue-tiny.html"]).text
     assert "85.4 ± 0.4" in text
     assert "out of memory at step 3" in text
-    assert "The order is no ranking" in text
+    assert "rows that begin at one rank share it" in text
+    assert "No rank: FT, LoRA (no stored predictions of the shown epoch" in text
     assert "Controls" in text
 
 
@@ -190,7 +191,8 @@ def test_one_seed_is_shown_with_n_and_without_spread(tmp_path: Path) -> None:
         store.add_run(record)
     text = Page(built(tmp_path / "board.db", tmp_path / "site")["suites/glue-tiny.html"]).text
     assert "n=1 79.0 ± –" in text
-    assert "With one seed there is no spread" in text
+    assert "With one seed there is no spread, no interval and no rank" in text
+    assert "No rank: LoRA (one seed: nothing is known of its spread)." in text
 
 
 def test_a_rebuild_removes_its_own_old_pages_and_nothing_else(database: Path, tmp_path: Path) -> None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from factories import fill, make_record, make_scores
+from report_support import Page
 from rich.console import Console
 from sklearn.metrics import f1_score
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.records import Predictions, RunRecord
+from harness.scoring import results
 from harness.standings import Place, standings, table_scores
 from harness.stats.ranks import RankRange
 from harness.store import Store, open_store
 from reports.markdown import leaderboard_markdown
-from reports.ranks import board_standings, unranked
-from reports.rows import load_suite
+from reports.ranks import RANKS_SAY, board_standings, unranked
+from reports.rows import STANDING_COLUMNS, load_suite
+from reports.site import build_site
 from reports.terminal import render_leaderboard
 from reports.views import SuiteView, suite_view
 
 LABELS = np.arange(200) % 2
-RATES = {"ft": 0.95, "lora": 0.6}
+RATES = {"ft": 0.95, "lora": 0.6, "head_only": 0.55}
+ROWS = ("ft", "lora")
 
 
 def run(method: str, seed: int, ids: str = "row") -> RunRecord:
@@ -54,7 +62,7 @@ def places(view: SuiteView) -> list[Place]:
 
 
 def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
-    view = board(store, [run(method, seed) for method in RATES for seed in range(3)])
+    view = board(store, [run(method, seed) for method in ROWS for seed in range(3)])
     (task,) = table_scores(store, places(view), ["ft", "lora"], ["mrpc"])
     stored = {(row.label, row.seed): row.score_selected for row in view.rows}
     expected = [[stored[label, seed] for seed in range(3)] for label in ("ft", "lora")]
@@ -62,10 +70,10 @@ def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
 
 
 def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
-    view = board(store, [run(method, seed) for method in RATES for seed in range(4)])
+    view = board(store, [run(method, seed) for method in ROWS for seed in range(4)])
     assert view.main is not None
     found = board_standings(store, view, view.main)
-    assert [found[label].rank for label in RATES] == [RankRange(1, 1), RankRange(2, 2)]
+    assert [found[label].rank for label in ROWS] == [RankRange(1, 1), RankRange(2, 2)]
     low, high = found["ft"].interval or (0, 0)
     assert low < view.main.rows[0].average.mean < high
     assert board_standings(store, view, view.main) == found
@@ -74,6 +82,60 @@ def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
     assert isinstance(console.file, io.StringIO)
     assert f"{100 * low:.1f} to {100 * high:.1f}     1" in console.file.getvalue()
     assert f"| {100 * low:.1f} to {100 * high:.1f} | 1 |" in leaderboard_markdown(view, found)
+
+
+def test_json_and_csv_carry_interval_and_ranks_of_the_row_or_why_there_are_none(store: Store) -> None:
+    view = board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0), run("head_only", 0)])
+    assert view.main is not None
+    interval = board_standings(store, view, view.main)["ft"].interval
+    assert interval is not None
+    asked = ["results", "--suite", "glue-tiny", "--db", str(store.database.path)]
+    records = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    found = {record["label"]: [record[name] for name in STANDING_COLUMNS] for record in records}
+    assert found == {
+        "ft": [*interval, 1, 1, ""],
+        "lora": [None, None, None, None, "one seed: nothing is known of its spread"],
+        "head_only": [None, None, None, None, "a control"],
+    }
+    table = list(csv.DictReader(io.StringIO(CliRunner().invoke(app, [*asked, "--csv"]).stdout)))
+    assert {row["label"]: row["rank_worst"] for row in table} == {"ft": "1", "lora": "", "head_only": ""}
+    assert "rank_best" not in results(store).columns
+
+
+def site_pages(store: Store, folder: Path) -> tuple[str, str]:
+    """Text of the suite's page and of the overview."""
+    build_site(store, folder)
+    first, second = (Page((folder / name).read_text()) for name in ("suites/glue-tiny.html", "index.html"))
+    return first.text, second.text
+
+
+def test_the_site_shows_the_same_intervals_and_ranks_as_the_terminal(store: Store, tmp_path: Path) -> None:
+    view = board(store, [run(method, seed) for method in ROWS for seed in range(4)])
+    assert view.main is not None
+    low, high = board_standings(store, view, view.main)["ft"].interval or (0, 0)
+    suite, overview = site_pages(store, tmp_path / "site")
+    assert RANKS_SAY in suite
+    assert f"{100 * low:.1f} to {100 * high:.1f} 1 " in suite
+    assert "shared" not in suite.replace(RANKS_SAY, "").split("Methods")[0]
+    assert "Rank" in overview
+
+
+def test_rows_of_the_site_that_share_a_rank_say_so_in_words(store: Store, tmp_path: Path) -> None:
+    records = [run("ft", seed) for seed in range(3)]
+    same = [dataclasses.replace(r, trial=dataclasses.replace(r.trial, method="lora")) for r in records]
+    board(store, [*records, *same])
+    suite, overview = site_pages(store, tmp_path / "site")
+    assert suite.count("1–2 shared") == 2 * 3  # both rows, by each way of choosing an epoch
+    assert overview.count("1–2 shared") == 2
+
+
+def test_a_row_without_a_rank_says_why_on_the_site(store: Store, tmp_path: Path) -> None:
+    board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0), run("head_only", 0)])
+    suite, overview = site_pages(store, tmp_path / "site")
+    assert "No rank: LoRA (one seed: nothing is known of its spread)." in suite
+    assert "no rank: one seed: nothing is known of its spread" in suite
+    assert "no rank: a control" in suite
+    assert "no rank: a control" in overview
 
 
 def test_a_row_with_one_seed_is_shown_without_a_rank_and_says_why(store: Store) -> None:
@@ -90,7 +152,7 @@ def test_runs_on_other_test_rows_are_not_compared(store: Store) -> None:
     view = board(store, [*(run("ft", seed) for seed in range(3)), *others])
     assert view.main is not None
     found = board_standings(store, view, view.main)
-    assert found["lora"].reason == "no stored predictions, or on other test rows than the rest"
+    assert found["lora"].reason == "no stored predictions of the shown epoch, or on other test rows than the rest"
     assert found["ft"].rank == RankRange(1, 1)
 
 

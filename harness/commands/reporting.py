@@ -19,7 +19,7 @@ def print_leaderboards(store: Store, suite: str | None) -> None:
     """The leaderboard of one suite, or of each in the database."""
     from rich.console import Console
 
-    from reports.ranks import board_standings
+    from reports.ranks import first_standings
     from reports.rows import load_suite, load_suites
     from reports.terminal import render_leaderboard
     from reports.views import suite_view
@@ -27,8 +27,7 @@ def print_leaderboards(store: Store, suite: str | None) -> None:
     console = Console()
     suites = load_suites(store) if suite is None else [load_suite(store, suite)]
     for view in map(suite_view, suites):
-        found = {section.grid: board_standings(store, view, section.boards[0]) for section in view.sections}
-        render_leaderboard(view, console, found)
+        render_leaderboard(view, console, first_standings(store, view))
     if not suites:
         typer.echo("no suite in this database yet; `python -m harness run --all` makes one.")
 
@@ -39,7 +38,12 @@ def results(
     json: AsJson = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Print the leaderboard; with --json or --csv, one row per trial."""
+    """Print the leaderboard; with --json or --csv, one row per trial.
+
+    The last columns of a trial tell what its table row comes to, all its seeds and tasks together: interval_low and
+    interval_high (95 %, on the scale of the scores), rank_best and rank_worst (the ranks that it may hold), unranked
+    (why it has none).
+    """
     from harness.store import open_store
 
     if json and csv:
@@ -48,11 +52,16 @@ def results(
         if not json and not csv:
             print_leaderboards(store, suite)
             return
+        from reports.ranks import first_standings, row_standings
         from reports.rows import load_suite, load_suites, rows_as_csv, rows_as_json
+        from reports.views import suite_view
 
         suites = load_suites(store) if suite is None else [load_suite(store, suite)]
+        views = [suite_view(part) for part in suites]
+        found = [row_standings(view, first_standings(store, view)) for view in views]
+        standings = {place: standing for part in found for place, standing in part.items()}
         rows = [row for part in suites for row in part.rows]
-        typer.echo((rows_as_json if json else rows_as_csv)(rows).rstrip("\n"))
+        typer.echo((rows_as_json if json else rows_as_csv)(rows, standings).rstrip("\n"))
 
 
 def show(

@@ -20,8 +20,13 @@ from harness.settings import Settings
 
 if TYPE_CHECKING:
     from harness.campaign import Request
+    from harness.contests import OpenPair
     from harness.estimates import PlanRow
     from harness.execution import Outcome
+
+
+NEAREST = 3
+"""Pairs that a plan names."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,11 @@ def run(choice: Choice, places: Places, manner: Manner) -> None:
 
 @expanded
 def plan(choice: Choice, places: Places, db: Database = DATABASE, json: AsJson = False) -> None:
-    """Show what `run` would do: trials, parameters, estimated cost, and what is done. Trains nothing."""
-    from harness.campaign import finished_trials, make_plan
+    """Show what `run` would do: trials, parameters, estimated cost, and what is done. Trains nothing.
+
+    Of rows that have been run: about how many more seeds separate those that are not separated yet, nearest first.
+    """
+    from harness.campaign import finished_trials, make_plan, pairs_to_separate
     from harness.estimates import Estimator, plan_as_dict
 
     request = _request(choice, places, db, jobs=0)
@@ -116,13 +124,15 @@ def plan(choice: Choice, places: Places, db: Database = DATABASE, json: AsJson =
     rows = list(estimator.rows(plans.info, finished_trials(db, plans.info.members)))
     first = plans.search
     search = [] if first is None else list(estimator.rows(first, finished_trials(db, first.members)))
+    pairs = pairs_to_separate(db, plans)
     if json:
-        data = plan_as_dict(plans.info.name, rows)
+        data = {**plan_as_dict(plans.info.name, rows), "not_separated": [dataclasses.asdict(pair) for pair in pairs]}
         print_json(data if first is None else {**data, "search": plan_as_dict(first.name, search)})
         return
     if first is not None:
         _print_plan(first.name, search)
     _print_plan(plans.info.name, rows)
+    _print_pairs(pairs)
 
 
 def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:
@@ -196,6 +206,18 @@ def _print_plan(name: str, rows: list[PlanRow]) -> None:
         typer.echo("FLOPs unknown: the data are not at hand; name a mirror with --data-root.")
     elif total["seconds"] is None:
         typer.echo("time unknown: no run in the database was measured on this stack.")
+
+
+def _print_pairs(pairs: list[OpenPair]) -> None:
+    """The nearest pairs in a line each, the others in one."""
+    near = [pair for pair in pairs[:NEAREST] if pair.seeds is not None]
+    for pair in near:
+        seeds = "1 more seed separates" if pair.seeds == 1 else f"{pair.seeds} more seeds separate"
+        typer.echo(f"about {seeds} {pair.first} from {pair.second} ({pair.grid}).")
+    if rest := len(pairs) - len(near):
+        hopeless = sum(pair.seeds is None for pair in pairs)
+        say = f"; no number of seeds is expected to separate {hopeless} of them" if hopeless else ""
+        typer.echo(f"{rest} {'more ' if near else ''}{'pair is' if rest == 1 else 'pairs are'} not separated{say}.")
 
 
 def _printed(row: PlanRow) -> str | None:

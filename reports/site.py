@@ -10,6 +10,7 @@ import base64
 import hashlib
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import jinja2
 from harness import __version__
 from harness.errors import UserError
 from reports import formats
+from reports.claims import ClaimLine, by_paper
 from reports.commands import run_again
 from reports.pages import SuitePage, suite_page
 from reports.ranks import RANKS_SAY, row_standings, suite_standings
@@ -52,18 +54,18 @@ class Definition:
     paragraphs: list[str]
 
 
-def build_site(store: Store, folder: Path) -> list[Path]:
+def build_site(store: Store, folder: Path, claims: Sequence[ClaimLine] = ()) -> list[Path]:
     """Write the site of a database into `folder` and return the files, index.html first.
 
-    Files of an earlier build that this one does not make are removed; other files are left alone. UserError
-    if the folder cannot be written.
+    `claims` get a page of their own, if there are any. Files of an earlier build that this one does not make are
+    removed; other files are left alone. UserError if the folder cannot be written.
     """
     from harness.scoring import PROTOCOLS
 
     notes = {name: _paragraphs(choose)[0] for name, choose in PROTOCOLS.items()}
     views = [suite_view(suite) for suite in load_suites(store)]
     pages = [suite_page(view, notes, suite_standings(store, view)) for view in views]
-    files = _render(pages)
+    files = _render(pages, claims)
     for page in pages:
         first = {section.grid: page.standings[section.grid, page.view.rank_by] for section in page.view.sections}
         standings = row_standings(page.view, first)
@@ -72,9 +74,11 @@ def build_site(store: Store, folder: Path) -> list[Path]:
     return _write(files, folder)
 
 
-def _render(pages: list[SuitePage]) -> dict[str, str]:
+def _render(pages: list[SuitePage], claims: Sequence[ClaimLine]) -> dict[str, str]:
     """All pages by file name."""
-    render = partial(_page, _environment(), _assets())
+    environment = _environment()
+    environment.globals["has_claims"] = bool(claims)
+    render = partial(_page, environment, _assets())
     files = {"index.html": render("index.html", root="", here=None, pages=pages)}
     for page in pages:
         context = {"pages": pages, "here": page.view.name}
@@ -90,6 +94,8 @@ def _render(pages: list[SuitePage]) -> dict[str, str]:
                 groups=groups,
                 **context,
             )
+    if claims:
+        files["claims.html"] = render("claims.html", root="", here=" claims", pages=pages, claims=by_paper(claims))
     files["about.html"] = render("about.html", root="", here="", pages=pages, **_definitions())
     return files
 

@@ -20,6 +20,7 @@ from harness.errors import UserError
 from harness.measure import DEFINITIONS
 from harness.records import MethodInfo
 from harness.store import open_store
+from reports.claims import ClaimLine
 from reports.pages import slug
 from reports.site import build_site
 
@@ -232,3 +233,18 @@ def test_building_a_site_never_imports_torch(database: Path, tmp_path: Path) -> 
     command = [sys.executable, "-c", program, str(database), str(tmp_path / "site")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_claims_page_has_every_claim_escaped_and_is_linked_from_all_pages(database: Path, tmp_path: Path) -> None:
+    lines = [
+        ClaimLine("a", "LoRA", "Hu et al. 2021", "2", "<b>A</b> is above B", "partly", "A - B = +1.0 & more"),
+        ClaimLine("b", "LoRA-XS", "Balazy et al. 2024", "1", "C", "holds", "92,160 = 92,160"),
+    ]
+    with open_store(str(database), create=False) as store:
+        files = build_site(store, tmp_path / "site", lines)
+        bare = build_site(store, tmp_path / "bare")
+    page = (tmp_path / "site" / "claims.html").read_text()
+    assert "&lt;b&gt;A&lt;/b&gt; is above B" in page
+    assert "A - B = +1.0 &amp; more" in page
+    assert all("claims.html" in file.read_text() for file in files if file.suffix == ".html")
+    assert not any("claims.html" in file.read_text() for file in bare if file.suffix == ".html")

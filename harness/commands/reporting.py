@@ -88,12 +88,22 @@ def site(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")] = Path("site"),
     db: Database = DATABASE,
 ) -> None:
-    """Write the leaderboard as a self-contained site that opens from disk."""
+    """Write the leaderboard as a self-contained site that opens from disk, with what became of the papers' claims."""
+    from harness.claims.evaluation import evaluate
+    from harness.claims.evidence import load
+    from harness.claims.register import load_claims
+    from harness.plugins import discover
     from harness.store import open_store
+    from reports.claims import ClaimLine
     from reports.site import build_site
 
     with open_store(db, create=False) as store:
-        build_site(store, out)
+        claims = load_claims(discover())
+        lines = [
+            ClaimLine(item.id, item.paper, item.reference, item.table, item.quote, found.verdict, found.why)
+            for item, found in zip(claims, evaluate(claims, load(store)), strict=True)
+        ]
+        build_site(store, out, lines)
     typer.echo(out / "index.html")
 
 

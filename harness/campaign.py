@@ -21,6 +21,7 @@ from harness.preflight import check_disk, check_plan
 from harness.progress import Reporter
 from harness.records import Member, SuiteInfo
 from harness.scoring import results
+from harness.separation import Driver, Goal, check_contests, separate
 from harness.settings import Settings
 from harness.store import Store, open_store
 from harness.suite import Selection, plan
@@ -41,6 +42,8 @@ class Request:
     db: str = "leaderboard.db"
     jobs: int = 0
     """Trials at a time; 0 chooses by the machine."""
+    goal: Goal | None = None
+    """With one, further seeds are run after the planned ones until the rows are separated."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,32 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
     Raises UserError before any training, with the database as it was, if the request cannot be carried out.
     """
     check_pack(request.settings.pack)
-    plans = make_plan(request)
-    if plans.search is None:
-        return plans.info, _run(plans.info, plans.plugins, request, make_reporter)
-    first = _run(plans.search, plans.plugins, request, make_reporter, afterwards=plans.info.members)
-    if first.interrupted:
-        return plans.info, first
-    plans = make_plan(request)  # with the rows that the search has chosen
-    return plans.info, first + _run(plans.info, plans.plugins, request, make_reporter)
+    plans, outcome = make_plan(request), Outcome()
+    if request.goal is not None:
+        check_contests(plans.info, plans.plugins, tuned=plans.search is not None)
+    if plans.search is not None:
+        outcome = _run(plans.search, plans.plugins, request, make_reporter, afterwards=plans.info.members)
+        if outcome.interrupted:
+            return plans.info, outcome
+        plans = make_plan(request)  # with the rows that the search has chosen
+    outcome += _run(plans.info, plans.plugins, request, make_reporter)
+    if request.goal is not None and not outcome.interrupted:
+        outcome += _separate(plans, request.goal, request, make_reporter)
+    return plans.info, outcome
+
+
+def _separate(plans: Plans, goal: Goal, request: Request, make_reporter: ReporterMaker) -> Outcome:
+    """Further seeds, one trial at a time: where the next one goes depends on what this one says."""
+    executor = make_executor(1, request.settings)
+    try:
+        check_plan(plans.info.members, plans.plugins, request.settings, executor)
+        reporter = make_reporter(plans.plugins.tasks)
+        taken = {member.trial.seed for member in (plans.search.members if plans.search else ())}
+        with _writable(request.db) as store:
+            run_one = partial(run_members, store=store, executor=executor, reporter=reporter)
+            return separate(plans.info, plans.plugins, goal, store, Driver(run_one, reporter.note, frozenset(taken)))
+    finally:
+        executor.close()
 
 
 def _run(

@@ -45,7 +45,7 @@ class OpenPair:
 
 
 def contests(info: SuiteInfo, plugins: Plugins) -> list[Contest]:
-    """The contests of a plan: grids with two contenders or more and one training size (others are curves)."""
+    """The contests of a plan: grids of one training size (others are curves) with two contenders on all tasks."""
     by_grid: dict[str, list[Member]] = {}
     for member in info.members:
         if not plugins.methods[member.trial.method].control:
@@ -58,19 +58,20 @@ def contests(info: SuiteInfo, plugins: Plugins) -> list[Contest]:
             cells[place] = (*cells.get(place, ()), member)
         rows, tasks = (tuple(dict.fromkeys(place[side] for place in cells)) for side in (0, 1))
         sizes = {(member.trial.task, member.trial.train_size) for member in members}
+        rows = tuple(row for row in rows if all((row, task) in cells for task in tasks))
         if len(rows) > 1 and len(sizes) == len(tasks):
             found.append(Contest(grid, rows, tasks, cells))
     return found
 
 
 def places_of(contest: Contest, results: pd.DataFrame, protocol: str) -> list[Place]:
-    """Places of the contest's runs, in the order in which they ended.
+    """Places of the contest's runs, in the order in which their trials joined the suite.
 
     results: rows of `harness.scoring.results` of the suite. Runs without a score under `protocol` have none.
     """
     epoch = f"epoch_{protocol}"
     scored = results[(results["grid"] == contest.grid) & (results["status"] == "ok") & results[epoch].notna()]
-    records = scored.sort_values(["finished_at", "run_id"]).to_dict("records")
+    records = scored.sort_values("position", kind="stable").to_dict("records")
     return [
         Place(r["label"], r["task"], int(r["seed"]), r["metric"], r["run_id"], int(r[epoch]))
         for r in records

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from harness.store import Store
 
 
+@dataclass(frozen=True)
+class PairState:
+    """What adaptive seeds have decided of two rows of a table, all looks corrected for."""
+
+    grid: str
+    first: str
+    second: str
+    state: str
+    """separated, equivalent (within the margin) or open."""
+
+
 @dataclass
 class Outcome:
     """How the trials of a plan ended."""
@@ -28,6 +39,10 @@ class Outcome:
     """Not begun, or stopped, when the user interrupted."""
     interrupted: bool = False
     run_ids: list[str] = field(default_factory=list)
+    pairs: list[PairState] = field(default_factory=list)
+    """Of a run until rows are separated: all pairs of its tables."""
+    ended: str = ""
+    """Why such a run left pairs open; empty if it left none."""
 
     def __add__(self, other: Outcome) -> Outcome:
         """Two plans, one after the other."""
@@ -38,6 +53,8 @@ class Outcome:
             self.left + other.left,
             self.interrupted or other.interrupted,
             self.run_ids + other.run_ids,
+            self.pairs + other.pairs,
+            self.ended or other.ended,
         )
 
     @property

@@ -24,6 +24,10 @@ class Reporter(Protocol):
         """`labels` names the row of each trial id; `total` trials will run, `skipped` were done before."""
         ...
 
+    def note(self, text: str) -> None:
+        """What is about to be done and why, in one line."""
+        ...
+
     def started(self, trial: Trial) -> None: ...
 
     def progress(self, trial: Trial, done: int, total: int) -> None: ...
@@ -71,6 +75,8 @@ class Silent:
 
     def begin(self, labels: Mapping[str, str], total: int, skipped: int) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
     def started(self, trial: Trial) -> None: ...
 
     def progress(self, trial: Trial, done: int, total: int) -> None: ...
@@ -92,8 +98,11 @@ class Lines(Silent):
         self._began = 0.0
 
     def begin(self, labels: Mapping[str, str], total: int, skipped: int) -> None:
-        self._labels, self._total, self._began = labels, total, time.monotonic()
+        self._labels, self._total, self._done, self._began = labels, total, 0, time.monotonic()
         self._print(f"{total} trials to run, {skipped} already done")
+
+    def note(self, text: str) -> None:
+        self._print(text)
 
     def finished(self, record: RunRecord) -> None:
         self._done += 1
@@ -127,9 +136,14 @@ class Bars(Silent):
 
     def begin(self, labels: Mapping[str, str], total: int, skipped: int) -> None:
         self._labels = labels
+        for bar in self._display.task_ids:  # of an earlier plan
+            self._display.remove_task(bar)
         note = f"{skipped} already done" if skipped else ""
         self._suite = self._display.add_task("trials", total=total, note=note)
         self._display.start()
+
+    def note(self, text: str) -> None:
+        self._display.console.print(escape(text), highlight=False)
 
     def started(self, trial: Trial) -> None:
         name = escape(describe_trial(trial, self._labels[trial.id]))

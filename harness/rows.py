@@ -100,20 +100,23 @@ def _trial_row(trial_id: str, trial: Trial) -> dict[str, Any]:
     }
 
 
-Cell = tuple[str, str, str, str, int, str, int]
+Cell = tuple[str, str, str, str, int, str]
+"""Grid, label, backbone, task, train size, start: what the seeds of one cell of a table have in common."""
 
 
 def insert_members(connection: sa.Connection, suite: SuiteInfo) -> None:
     """Add the suite's members behind those it has; see `Store.set_suite` for what takes whose place."""
     table, trial = schema.SuiteMember, schema.Trial
-    columns = (trial.backbone, trial.task, trial.train_size, trial.start, trial.seed)
-    query = sa.select(table.grid, table.label, *columns, table.trial_id, table.position)
+    columns = (trial.backbone, trial.task, trial.train_size, trial.start)
+    query = sa.select(table.grid, table.label, *columns, table.trial_id, table.position, trial.canonical)
     stored = connection.execute(query.join(trial, trial.id == table.trial_id).where(table.suite == suite.name)).all()
-    planned = {(member.grid, member.label, member.trial.id): _cell(member) for member in suite.members}
-    cells = set(planned.values())
+    planned = dict.fromkeys((member.grid, member.label, member.trial.id) for member in suite.members)
+    examples = {_cell(member): member.trial for member in suite.members}
     for row in stored:
         place = (row.grid, row.label, row.trial_id)
-        if tuple(row)[:7] in cells and place not in planned:
+        cell: Cell = (row.grid, row.label, row.backbone, row.task, row.train_size, row.start)
+        example = None if place in planned else examples.get(cell)
+        if example is not None and _without_seed(row.canonical) != _without_seed(example.canonical):
             condition = (table.suite == suite.name, table.grid == row.grid, table.label == row.label)
             connection.execute(sa.delete(table).where(*condition, table.trial_id == row.trial_id))
     first = 1 + max((row.position for row in stored), default=-1)
@@ -133,8 +136,12 @@ def _cell(member: Member) -> Cell:
         trial.task,
         trial.train_size,
         str(trial.start),
-        trial.seed,
     )
+
+
+def _without_seed(canonical: str) -> dict[str, Any]:
+    """What the canonical JSON of a trial says beside its seed."""
+    return {name: value for name, value in json.loads(canonical).items() if name != "seed"}
 
 
 def set_weights_hash(connection: sa.Connection, record: RunRecord) -> None:

@@ -134,9 +134,9 @@ class Store:
     def set_suite(self, suite: SuiteInfo) -> None:
         """Record a suite as planned, with its trials. Members of earlier plans stay (a plan may be filtered).
 
-        A cell of a suite (grid, label, backbone, task, train size, start, seed) holds what was planned for it
-        last: when the suite's recipe has changed, the new trial takes the old one's place. The old trial's runs
-        are kept, outside the suite.
+        A cell of a suite (grid, label, backbone, task, train size, start) holds what was planned for it last, under
+        as many seeds as have ever been: when the suite's recipe has changed, the old trials leave, those of seeds
+        that this plan has not among them. Their runs are kept, outside the suite.
         """
         with self.database.writing() as connection:
             head = {name: getattr(suite, name) for name in ("name", "title", "description", "rank_by")}

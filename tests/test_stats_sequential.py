@@ -11,7 +11,7 @@ from stats_support import scores
 
 from harness.stats.estimates import Estimate
 from harness.stats.pairs import differences
-from harness.stats.sequential import Spend, decide, equivalence_p, further_seeds, next_trial, spent
+from harness.stats.sequential import Spend, decide, equivalence_p, follow, further_seeds, next_trial, spent
 
 PAIRS = [(0, 1)]
 
@@ -108,6 +108,37 @@ def test_two_seeds_come_first() -> None:
     pairs = [(0, 1), (0, 2), (1, 2)]
     difference = differences(tasks, pairs)
     assert next_trial(tasks, pairs, difference, ["open"] * 3, 1) == Spend(row=2, task=0, seed=1)
+
+
+def test_the_course_looks_once_for_each_seed_that_an_open_pair_completes() -> None:
+    points = np.array([[0.60, 0.70, 0.50, 0.66], [0.62, 0.60, 0.45, 0.69], [0.1, 0.2, 0.0, np.nan]])
+    tasks, pairs = [scores(points)], [(0, 1), (0, 2), (1, 2)]
+    first = follow(tasks, pairs, [Spend(0, 0, 3), Spend(1, 0, 3)], 0.0)
+    planned = differences([scores(points[:, :3])], pairs)
+    assert first.states == tuple(decide(differences(tasks, pairs), 2, 0.0, decide(planned, 1, 0.0)))
+    assert first.look == 2
+    assert first.states[0] == "open"
+    np.testing.assert_allclose(first.difference.value, differences(tasks, pairs).value)
+    assert follow(tasks, pairs, [Spend(1, 0, 3)], 0.0).look == 2  # the other row's was planned
+    assert follow(tasks, pairs, [], 0.0).look == 1
+
+
+def test_what_a_look_has_decided_later_trials_do_not_undo() -> None:
+    points = [[0.600, 0.601, 0.599, 0.1, 0.1], [0.5, 0.5, 0.5, 0.5, 0.5]]
+    further = [Spend(row, 0, seed) for seed in (3, 4) for row in (0, 1)]
+    tasks = [scores(points)]
+    assert follow(tasks, PAIRS, further, 0.0).states == ("separated",)
+    assert decide(differences(tasks, PAIRS), 1, 0.0) == ["open"]
+    assert follow(tasks, PAIRS, further, 0.0).look == 1  # there was nothing left to look for
+
+
+def test_equal_rows_looked_at_up_to_thirty_times_are_separated_in_at_most_five_of_a_hundred_cases() -> None:
+    generator, wrong = np.random.default_rng(6), 0
+    further = [Spend(row, 0, seed) for seed in range(3, 33) for row in (0, 1)]
+    for _ in range(100):
+        tasks = [scores(0.7 + 0.02 * generator.standard_normal((2, 33)))]
+        wrong += follow(tasks, PAIRS, further, 0.0).states == ("separated",)
+    assert wrong <= 5
 
 
 def test_a_hopeless_tie_gets_no_trial() -> None:

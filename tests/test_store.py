@@ -249,6 +249,14 @@ def test_a_changed_trial_takes_the_place_of_the_old_one_and_runs_stay(store: Sto
     assert store.latest_status([old.trial.id]) == {old.trial.id: "ok"}
 
 
+def test_a_changed_trial_takes_the_place_of_the_old_one_under_all_its_seeds(store: Store) -> None:
+    """Else a row would mix recipes where it has seeds that the plan does not name."""
+    store.set_suite(make_suite([make_trial(seed=seed) for seed in range(4)] + [make_trial(method="ft", seed=3)]))
+    changed = dataclasses.replace(make_trial().recipe, epochs=9)
+    store.set_suite(make_suite([make_trial(seed=seed, recipe=changed) for seed in (0, 1)]))
+    assert sorted(places(store)) == [("ft", 3), ("lora", 0), ("lora", 1)]
+
+
 def test_one_trial_may_stand_in_two_suites(store: Store) -> None:
     run_id = fill(store, [make_record()], "one")[0]
     store.set_suite(make_suite([make_trial()], "two", "train-size"))

@@ -15,6 +15,7 @@ import typer
 
 from harness.commands.options import DATABASE, AsJson, Choice, Database, Places, expanded
 from harness.commands.output import print_json, print_table
+from harness.commands.separating import Further, print_separation
 from harness.errors import UserError
 from harness.settings import Settings
 
@@ -91,19 +92,22 @@ class Manner:
 
 
 @expanded
-def run(choice: Choice, places: Places, manner: Manner) -> None:
+def run(choice: Choice, places: Places, manner: Manner, further: Further) -> None:
     """Run what is missing of a suite, and print its leaderboard. Exit code 1 if a trial did not end well."""
     from harness.campaign import execute
     from harness.progress import make_reporter
 
     request = _request(choice, places, manner.db, manner.job_count())
-    request = dataclasses.replace(request, settings=manner.applied(request.settings))
+    goal = further.goal()
+    request = dataclasses.replace(request, settings=manner.applied(request.settings), goal=goal)
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:
         print_json({"suite": info.name, **dataclasses.asdict(outcome)})
     elif not manner.quiet and not outcome.interrupted:
         _print_leaderboard(manner.db, info.name)
+        if goal is not None:
+            print_separation(outcome, goal.margin)
     typer.echo(_summary(outcome, manner.db), err=True)
     if not outcome.all_well:
         raise typer.Exit(1)

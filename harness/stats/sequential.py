@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from harness.stats.corpus import Array
 from harness.stats.estimates import Estimate, contrast
-from harness.stats.pairs import holm, pair_coefficients
+from harness.stats.pairs import differences, holm, pair_coefficients
 from harness.stats.resampling import TaskScores
 
-State = Literal["separated", "equivalent", "open"]
+State = Literal["separated", "equivalent", "open", "abandoned"]
+"""abandoned: open, but whoever asks spends nothing more on it."""
 ALPHA = 0.05
 CAP = 100
 """No more further seeds than this are counted out."""
@@ -64,6 +65,55 @@ def equivalence_p(difference: Estimate, margin: float) -> Array:
     if margin <= 0:
         return np.where(np.isnan(difference.seed_variance), np.nan, 1.0)
     return np.maximum(1 - difference.probability_above(-margin), difference.probability_above(margin))
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where a table stands after all looks so far."""
+
+    look: int
+    """The number of looks."""
+    states: tuple[State, ...]
+    """Of every pair."""
+    difference: Estimate
+
+
+def follow(
+    tasks: Sequence[TaskScores], pairs: Sequence[tuple[int, int]], further: Sequence[Spend], margin: float
+) -> Course:
+    """All looks: at the table without the `further` trials, then after each of them that adds to an open pair.
+
+    further: trials in `tasks`, in the order in which they came. A seed that one row of a pair has alone says nothing of
+    their difference, so that it is no look. The same trials in the same order make the same decisions, whoever asks.
+    """
+    hidden = [task.points.copy() for task in tasks]
+    for trial in further:
+        hidden[trial.task][trial.row, trial.seed] = np.nan
+    course = _look(tasks, hidden, pairs, margin, None)
+    for trial in further:
+        hidden[trial.task][trial.row, trial.seed] = tasks[trial.task].points[trial.row, trial.seed]
+        if _adds(hidden, trial, pairs, course.states):
+            course = _look(tasks, hidden, pairs, margin, course)
+    return course
+
+
+def _look(
+    tasks: Sequence[TaskScores],
+    points: Sequence[Array],
+    pairs: Sequence[tuple[int, int]],
+    margin: float,
+    before: Course | None,
+) -> Course:
+    shown = [TaskScores(seen, task.covariance) for seen, task in zip(points, tasks, strict=True)]
+    difference, look = differences(shown, pairs), before.look + 1 if before else 1
+    return Course(look, tuple(decide(difference, look, margin, before.states if before else ())), difference)
+
+
+def _adds(hidden: Sequence[Array], trial: Spend, pairs: Sequence[tuple[int, int]], states: Sequence[State]) -> bool:
+    """Whether the trial gave an open pair a seed that both rows have."""
+    of_seed = ~np.isnan(hidden[trial.task][:, trial.seed])
+    partners = [pair for pair, state in zip(pairs, states, strict=True) if state == "open" and trial.row in pair]
+    return any(of_seed[first] and of_seed[second] for first, second in partners)
 
 
 def further_seeds(difference: Estimate, level: float, margin: float = 0.0) -> Array:

@@ -114,12 +114,13 @@ def test_a_merged_export_is_a_plain_checkpoint(method: str, settings: Settings, 
 
 
 def test_a_decoder_s_adapter_computes_the_same(settings: Settings, tmp_path: Path) -> None:
+    settings = dataclasses.replace(settings, split_batches=False)
     trial = trial_of(settings, "lora_xs", {"r": 4}, task="arithmetic", train_size=32)
     done = exported(trial, settings, tmp_path / "out")
     loaded = load_adapter(tmp_path / "out", settings=settings)
     assert read_record(tmp_path / "out")["task_type"] == "CAUSAL_LM"
     real = done.batch["attention_mask"].bool()
-    rounding = 3e-6 * float(done.expected[real].abs().max())
+    rounding = 1e-6 * float(done.expected[real].abs().max())
     torch.testing.assert_close(logits(loaded, done.batch)[real], done.expected[real], rtol=0, atol=max(1e-5, rounding))
 
 

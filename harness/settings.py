@@ -36,7 +36,7 @@ class Settings:
     """Files given with --plugin, loaded beside the two folders and the entry points."""
     pack: str = "auto"
     """How many trials share the steps of one model: "auto" (as many as pay and fit), a number, "off", or "verify":
-    as auto, and some of them run again alone and are compared."""
+    as auto, but at least two, and some of them run alone too and are compared."""
     keep_adapters: bool = False
     """Keep the trained tensors of runs below the cache root, for `export`."""
     split_batches: bool = True

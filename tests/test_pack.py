@@ -185,7 +185,7 @@ def test_verify_runs_trials_alone_where_a_pack_differs(
     if fault:
         losses = batches.trial_losses
         monkeypatch.setattr(trainer, "trial_losses", lambda *given: 1.5 * losses(*given))
-    monkeypatch.setattr(pack_run.width, "paying_width", lambda *given: 8)
+    monkeypatch.setattr(pack_run.width, "paying_width", lambda *given: 1)  # verify packs all the same
     heard, trials = Heard(), [make_trial(toys, seed=seed, backbone_dropout=0.1) for seed in range(2)]
     run_trials(trials, dataclasses.replace(toys, pack="verify"), heard)
     assert [heard.records[trial.id].costs.pack_trials for trial in trials] == [packed] * 2

@@ -128,7 +128,8 @@ class _Host:
     def _width(self) -> int:
         if self.settings.pack.isdecimal():
             return int(self.settings.pack)
-        return width.paying_width(self._stage, self.trials[0].recipe)
+        paying = width.paying_width(self._stage, self.trials[0].recipe)
+        return max(2, paying) if self.settings.pack == "verify" else paying
 
     def _train(self, limit: int) -> None:
         model = self._stage.model

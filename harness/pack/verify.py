@@ -66,11 +66,12 @@ def check_pack_against_alone(
     kept = _Kept()
     together(plain, settings, kept)
     chosen = [plain[round(i * (len(plain) - 1) / max(1, sample - 1))] for i in range(min(sample, len(plain)))]
-    pairs = [(kept.records.get(trial.id), alone(trial, settings)) for trial in chosen]
+    # a trial that turned out to train more than a pack can carry was left to run alone: nothing to compare
+    pairs = [(kept.records[trial.id], alone(trial, settings)) for trial in chosen if trial.id in kept.records]
     return PackCheck(
         len(pairs),
-        max(_loss_difference(packed, lone) for packed, lone in pairs),
-        min(_agreement(packed, lone) for packed, lone in pairs),
+        max((_loss_difference(*pair) for pair in pairs), default=0.0),
+        min((_agreement(*pair) for pair in pairs), default=1.0),
     )
 
 
@@ -81,15 +82,15 @@ def without_dropout(trial: Trial) -> Trial:
     return dataclasses.replace(trial, parameters=parameters, recipe=recipe)
 
 
-def _loss_difference(packed: RunRecord | None, alone: RunRecord) -> float:
-    if packed is None or not packed.losses or not alone.losses:
-        return 0.0 if packed is not None and packed.status == alone.status else math.inf
+def _loss_difference(packed: RunRecord, alone: RunRecord) -> float:
+    if not packed.losses or not alone.losses:
+        return 0.0 if packed.status == alone.status else math.inf
     expected = alone.losses[0][1]
     return abs(packed.losses[0][1] - expected) / max(abs(expected), 1e-12)
 
 
-def _agreement(packed: RunRecord | None, alone: RunRecord) -> float:
-    if packed is None or packed.status != alone.status:
+def _agreement(packed: RunRecord, alone: RunRecord) -> float:
+    if packed.status != alone.status:
         return 0.0
     last = max((item.epoch for item in alone.predictions), default=0)
     pairs = [

@@ -35,7 +35,7 @@ class PackCheck:
 
     @property
     def passed(self) -> bool:
-        return self.loss_difference <= LOSS_TOLERANCE and self.agreement >= AGREEMENT
+        return self.compared > 0 and self.loss_difference <= LOSS_TOLERANCE and self.agreement >= AGREEMENT
 
     def __str__(self) -> str:
         return (

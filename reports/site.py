@@ -1,13 +1,11 @@
 """The static site: database -> rows -> views -> pages. Same database, same bytes.
 
-Every page holds its style and scripts, so that it opens from disk and its Content-Security-Policy can name
-them by hash and forbid everything else. All text from the database and from plugins is escaped by Jinja.
+Style and scripts lie beside the pages (`reports.assets`), and a page's Content-Security-Policy forbids all that is not
+the site's own. All text from the database and from plugins is escaped by Jinja.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import inspect
 import re
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ import jinja2
 from harness import __version__
 from harness.errors import UserError
 from reports import formats
+from reports.assets import POLICY, SCRIPTS, STYLES, asset_files
 from reports.claims import ClaimLine, by_paper
 from reports.commands import run_again
 from reports.pages import SuitePage, suite_page
@@ -34,15 +33,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MANIFEST = "data/files.txt"
 """Names of the files of the last build, so that the next one can remove what it no longer makes."""
-
-
-@dataclass(frozen=True)
-class Assets:
-    """What every page carries: style, scripts, and the policy that allows just these."""
-
-    style: str
-    scripts: tuple[str, ...]
-    policy: str
 
 
 @dataclass(frozen=True)
@@ -74,12 +64,13 @@ def build_site(store: Store, folder: Path, claims: Sequence[ClaimLine] = ()) -> 
     return _write(files, folder)
 
 
-def _render(pages: list[SuitePage], claims: Sequence[ClaimLine]) -> dict[str, str]:
+def _render(pages: list[SuitePage], claims: Sequence[ClaimLine]) -> dict[str, str | bytes]:
     """All pages by file name."""
     environment = _environment()
     environment.globals["has_claims"] = bool(claims)
-    render = partial(_page, environment, _assets())
-    files = {"index.html": render("index.html", root="", here=None, pages=pages)}
+    render = partial(_page, environment)
+    files: dict[str, str | bytes] = {**asset_files()}
+    files |= {"index.html": render("index.html", root="", here=None, pages=pages)}
     for page in pages:
         context = {"pages": pages, "here": page.view.name}
         files[page.file] = render("suite.html", root="../", page=page.at("../"), **context)
@@ -100,8 +91,8 @@ def _render(pages: list[SuitePage], claims: Sequence[ClaimLine]) -> dict[str, st
     return files
 
 
-def _page(environment: jinja2.Environment, assets: Assets, template: str, **context: Any) -> str:
-    return environment.get_template(template).render(assets=assets, version=__version__, **context)
+def _page(environment: jinja2.Environment, template: str, **context: Any) -> str:
+    return environment.get_template(template).render(**context)
 
 
 def _environment() -> jinja2.Environment:
@@ -127,23 +118,8 @@ def _environment() -> jinja2.Environment:
         size=formats.train_size,
         command=run_again,
     )
-    environment.globals["ranks_say"] = RANKS_SAY
+    environment.globals.update(ranks_say=RANKS_SAY, policy=POLICY, styles=STYLES, scripts=SCRIPTS, version=__version__)
     return environment
-
-
-def _assets() -> Assets:
-    static = HERE / "static"
-    style = (static / "site.css").read_text(encoding="utf-8")
-    scripts = tuple((static / name).read_text(encoding="utf-8").strip() for name in ("board.js", "sortable.min.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {' '.join(map(_hash, scripts))}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    return Assets(style, scripts, policy)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _definitions() -> dict[str, Any]:
@@ -164,7 +140,7 @@ def _paragraphs(documented: object) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
-def _write(files: dict[str, str], folder: Path) -> list[Path]:
+def _write(files: dict[str, str | bytes], folder: Path) -> list[Path]:
     """Write all files, then remove those of the last build that are not among them."""
     manifest = folder / MANIFEST
     try:
@@ -172,7 +148,7 @@ def _write(files: dict[str, str], folder: Path) -> list[Path]:
         for name, text in {**files, MANIFEST: "".join(f"{name}\n" for name in sorted(files))}.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
         for name in set(old) - set(files):
             stale = (folder / name).resolve()
             if stale.is_relative_to(folder.resolve()):
@@ -180,4 +156,4 @@ def _write(files: dict[str, str], folder: Path) -> list[Path]:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write the site to {folder}: {reason}; choose another folder with --out.") from error
-    return [folder / name for name in files]
+    return [folder / name for name in sorted(files, key=lambda name: name != "index.html")]

@@ -31,6 +31,7 @@ class Folder:
         self._files: dict[str, list[Any]] = {}
         self._notes: dict[str, Any] = {}
         self._started = False
+        self._parents: set[str] = set()
         self.written = 0
         """Files made anew."""
 
@@ -47,20 +48,39 @@ class Folder:
             self._files[name] = known
         return there
 
+    def begin(self) -> None:
+        """Forget the cache: from the first file written on, the folder is between two builds."""
+        if not self._started:
+            try:
+                (self.path / CACHE).unlink(missing_ok=True)
+            except OSError as error:
+                raise self._explained(error) from error
+            self._started = True
+
     def write(self, name: str, inputs: str, content: str | bytes) -> None:
         """Write a file that was made from these inputs."""
+        self.begin()
         data = content if isinstance(content, bytes) else content.encode()
-        path = self.path / name
         try:
-            if not self._started:  # from here on the folder is between two builds, and the cache says nothing of it
-                (self.path / CACHE).unlink(missing_ok=True)
-                self._started = True
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            parent = name.rpartition("/")[0]
+            if parent not in self._parents:
+                (self.path / parent).mkdir(parents=True, exist_ok=True)
+                self._parents.add(parent)
+            with open(f"{self.path}/{name}", "wb", buffering=0) as file:
+                file.write(data)
         except OSError as error:
             raise self._explained(error) from error
-        self._files[name] = [inputs, len(data)]
+        self.adopt(name, inputs, len(data))
+
+    def adopt(self, name: str, inputs: str, size: int) -> None:
+        """Take note of a file that another process has written."""
+        self._files[name] = [inputs, size]
         self.written += 1
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file that was written or kept."""
+        return {name: size for name, (_, size) in self._files.items()}
 
     def note(self, name: str) -> Any:
         """What the last build noted under this name, None without; it stays noted."""

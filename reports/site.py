@@ -10,7 +10,7 @@ suites need of each is its summary. A file whose inputs have not changed since t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,8 @@ from reports.claims import ClaimLine, by_paper
 from reports.definitions import definitions, paragraphs
 from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
-from reports.names import run_file
 from reports.rendering import Renderer
-from reports.runs import run_pages
+from reports.run_files import all_runs
 from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     for name, content in asset_files().items():
         if not out.current(name, inputs := digest(content)):
             out.write(name, inputs, content)
-    summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
-    _runs(store, inventory, {summary.name: summary.title for summary in summaries}, out, render)
+    with all_runs(store, inventory, out, render):
+        summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
     _claims(inventory, claims, out, render)
     for page in wide.pages(store, inventory, summaries):
         if not out.current(page.path, page.inputs):
@@ -92,15 +91,6 @@ def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: R
         out.write(path, inputs, content)
     out.set_note(f"suite {name}", {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
     return suite.summary
-
-
-def _runs(store: Store, inventory: Inventory, titles: Mapping[str, str], out: Folder, render: Renderer) -> None:
-    """Build the pages of runs that are new or stand elsewhere now."""
-    named = digest(sorted(titles.items()))
-    keys = {run_id: digest(inputs, named) for run_id, inputs in inventory.runs.items()}
-    stale = [run_id for run_id, inputs in keys.items() if not out.current(run_file(run_id), inputs)]
-    for page in run_pages(store, [inventory.stored[run_id] for run_id in stale], titles):
-        out.write(page.file, keys[page.id], render("run.html", page.file, here="", run=page))
 
 
 def _claims(inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, render: Renderer) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,16 @@ from reports.claims import ClaimLine, by_paper
 from reports.definitions import definitions, paragraphs
 from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
-from reports.rendering import Renderer
+from reports.rendering import ERRORS, Renderer
 from reports.run_files import all_runs
 from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
     from harness.store import Store
+
+
+MOST_ADDRESSES = 50_000
+"""A sitemap may hold no more; without the runs' pages it holds fewer."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,25 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
             out.write(page.path, page.inputs, render(page.template, page.path, **page.context))
     if not out.current("about.html", "about"):
         out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
+    _for_hosts(out, base_url)
     files = out.finish()
     return Site(tuple(sorted(files, key=lambda path: path != folder / "index.html")), out.written)
+
+
+def _for_hosts(out: Folder, base_url: str) -> None:
+    """What hosts of static sites look for: no building of pages by them, and the addresses of all pages."""
+    if not out.current(".nojekyll", ""):
+        out.write(".nojekyll", "", "")
+    if not base_url:
+        return
+    pages = sorted(name for name in out.sizes if name.endswith(".html") and name != ERRORS)
+    if len(pages) > MOST_ADDRESSES:
+        pages = [name for name in pages if not name.startswith("runs/")]
+    lines = "".join(f"<url><loc>{escape(base_url.rstrip('/'))}/{name}</loc></url>\n" for name in pages)
+    space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{space}">\n{lines}</urlset>\n'
+    if not out.current("sitemap.xml", inputs := digest(text)):
+        out.write("sitemap.xml", inputs, text)
 
 
 def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:

@@ -13,7 +13,19 @@ import torch
 from scipy import stats
 from transformers import AutoModelForCausalLM
 
-from benchmarks import _common, _rows, dropout_scores, llm_step, overhead, report, scaling, solo, starter_suite, vs_peft
+from benchmarks import (
+    _common,
+    _rows,
+    dropout_scores,
+    llm_step,
+    overhead,
+    report,
+    scaling,
+    site,
+    solo,
+    starter_suite,
+    vs_peft,
+)
 from harness.settings import Settings
 
 TOY = ["--quick", "--device", "cpu"]
@@ -156,7 +168,7 @@ def test_sides_take_turns() -> None:
     assert "".join(order) == "abbaab"
 
 
-@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite])
+@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite, site])
 def test_the_command_kept_repeats_the_run_and_names_no_folder(module: object, tmp_path: Path) -> None:
     options = module.parsed([*TOY, "--out", str(tmp_path)])  # type: ignore[attr-defined]
     words = shlex.split(options.command)

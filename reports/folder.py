@@ -1,21 +1,21 @@
 """The site's folder, with what it knows of its last build: what has not changed is not made again.
 
-`data/files.txt` names all files, so that the next build can remove what it no longer makes. `.build.json` holds
-a digest of what each file was made from, and what the pages about several suites need of each; without it everything is
-made anew, into the same bytes. It is no part of what is published.
+`data/files.txt` names all files, so that the next build can remove what it no longer makes. A cache beside
+the folder holds a digest of what each file was made from, and what the pages about several suites need of each; without
+it everything is made anew, into the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 
 MANIFEST = "data/files.txt"
-CACHE = ".build.json"
 
 
 class Folder:
@@ -25,6 +25,8 @@ class Folder:
         """code: digest of all that pages are made with; a cache of another one is not used."""
         self.path = path
         self._code = code
+        whole = path.absolute()
+        self._cache = whole.with_name(f".{whole.name}.build.json")
         cache = self._read_cache()
         self._old: dict[str, list[Any]] = cache.get("files", {})
         self._old_notes: dict[str, Any] = cache.get("notes", {})
@@ -52,7 +54,7 @@ class Folder:
         """Forget the cache: from the first file written on, the folder is between two builds."""
         if not self._started:
             try:
-                (self.path / CACHE).unlink(missing_ok=True)
+                self._cache.unlink(missing_ok=True)
             except OSError as error:
                 raise self._explained(error) from error
             self._started = True
@@ -102,11 +104,11 @@ class Folder:
             text = "".join(f"{name}\n" for name in names)
             manifest.parent.mkdir(parents=True, exist_ok=True)
             manifest.write_bytes(text.encode())
-            cache = {"code": self._code, "files": dict(sorted(self._files.items())), "notes": self._notes}
-            lean = json.dumps(cache, separators=(",", ":"), sort_keys=True)
-            (self.path / CACHE).write_bytes(lean.encode())
         except OSError as error:
             raise self._explained(error) from error
+        cache = {"code": self._code, "files": self._files, "notes": self._notes}
+        with suppress(OSError):  # where it cannot be kept, the next build takes longer
+            self._cache.write_text(json.dumps(cache, separators=(",", ":"), sort_keys=True), encoding="utf-8")
         return [self.path / name for name in names]
 
     def _remove(self, names: Iterable[str]) -> None:
@@ -118,7 +120,7 @@ class Folder:
 
     def _read_cache(self) -> dict[str, Any]:
         try:
-            cache = json.loads((self.path / CACHE).read_text(encoding="utf-8"))
+            cache = json.loads(self._cache.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return cache if isinstance(cache, dict) and cache.get("code") == self._code else {}

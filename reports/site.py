@@ -12,21 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import suites, wide
+from reports import wide
 from reports.assets import asset_files
 from reports.claims import ClaimLine, by_paper
 from reports.definitions import definitions, paragraphs
 from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
-from reports.rendering import Renderer
+from reports.rendering import ERRORS, Renderer
 from reports.run_files import all_runs
 from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
     from harness.store import Store
+
+
+SEARCH = ".search"
+"""Ends the name of the suite that holds a suite's tuning search."""
+MOST_ADDRESSES = 50_000
+"""A sitemap may hold no more; without the runs' pages it holds fewer."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +77,37 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
             out.write(page.path, page.inputs, render(page.template, page.path, **page.context))
     if not out.current("about.html", "about"):
         out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
+    _for_hosts(out, base_url)
     files = out.finish()
     return Site(tuple(sorted(files, key=lambda path: path != folder / "index.html")), out.written)
 
 
+def _for_hosts(out: Folder, base_url: str) -> None:
+    """What hosts of static sites look for: no building of pages by them, and the addresses of all pages."""
+    if not out.current(".nojekyll", ""):
+        out.write(".nojekyll", "", "")
+    if not base_url:
+        return
+    pages = sorted(name for name in out.sizes if name.endswith(".html") and name != ERRORS)
+    if len(pages) > MOST_ADDRESSES:
+        pages = [name for name in pages if not name.startswith("runs/")]
+    lines = "".join(f"<url><loc>{escape(base_url.rstrip('/'))}/{name}</loc></url>\n" for name in pages)
+    space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{space}">\n{lines}</urlset>\n'
+    if not out.current("sitemap.xml", inputs := digest(text)):
+        out.write("sitemap.xml", inputs, text)
+
+
 def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:
     """Build a suite's files, or keep them if nothing of it has changed. Its summary."""
-    from harness.scoring import PROTOCOLS
-
-    search = name + suites.SEARCH if name + suites.SEARCH in inventory.suites else None
+    search = name + SEARCH if name + SEARCH in inventory.suites else None
     inputs = digest(inventory.suites[name], inventory.suites.get(search or ""))
     noted = out.note(f"suite {name}")
     if noted is not None and noted["inputs"] == inputs and all(out.current(file, inputs) for file in noted["files"]):
         return from_plain(noted["summary"])
+    from harness.scoring import PROTOCOLS  # brings pandas, SciPy and Altair, which an unchanged site can do without
+    from reports import suites
+
     notes = {protocol: paragraphs(choose)[0] for protocol, choose in PROTOCOLS.items()}
     suite = suites.load(store, name, notes, search)
     files = []

@@ -214,7 +214,7 @@ def test_a_rebuild_removes_its_own_old_pages_and_nothing_else(database: Path, tm
     files = built(tmp_path / "empty.db", tmp_path / "site")
     kept = sorted(name for name in files if not name.startswith("assets/"))
     wide = ("404", "about", "failures", "index", "methods", "stacks", "suites", "tasks")
-    assert kept == sorted([".build.json", "CNAME", "data/files.txt", *(f"{name}.html" for name in wide)])
+    assert kept == sorted([".nojekyll", "CNAME", "data/files.txt", *(f"{name}.html" for name in wide)])
     assert (tmp_path / "outside.txt").exists()
 
 

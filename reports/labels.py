@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-NARROW, NORMAL, CAPITAL, WIDE = 4.2, 7.2, 8.4, 12.0
+NARROW, NORMAL, CAPITAL, WIDE = 4.3, 7.5, 8.6, 12.0
 """Widths of characters at 12 px, in pixels, of DejaVu Sans, the widest of the fonts that browsers may take."""
 HEIGHT = 14.0
 GAP = 9.0
@@ -21,7 +21,7 @@ def text_width(words: str) -> float:
 def _width(character: str) -> float:
     if character in "iljtfrI.,:;'|!()[]/- ":
         return NARROW
-    if character in "mwMW@%" or unicodedata.east_asian_width(character) in "WF":
+    if character in "mwMW@%+=…" or unicodedata.east_asian_width(character) in "WF":
         return WIDE
     return CAPITAL if character.isupper() else NORMAL
 
@@ -46,20 +46,22 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class _Box:
+class Box:
+    """A rectangle, in pixels from the top left corner."""
+
     left: float
     top: float
     right: float
     bottom: float
 
-    def meets(self, other: _Box) -> bool:
+    def meets(self, other: Box) -> bool:
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
 
-def place(anchors: Sequence[Anchor], width: float, height: float) -> list[Placed]:
-    """A place for each name inside `width` x `height`, tried nearest first, from the top anchor down."""
-    taken = [_Box(anchor.x - 5, anchor.y - 5, anchor.x + 5, anchor.y + 5) for anchor in anchors]
+def place(anchors: Sequence[Anchor], width: float, height: float, obstacles: Sequence[Box] = ()) -> list[Placed]:
+    """A place for each name in `width` x `height`, off the obstacles, tried nearest first, from the top anchor down."""
+    taken = [*obstacles, *(around(anchor.x, anchor.y) for anchor in anchors)]
     placed = []
     for anchor in sorted(anchors, key=lambda anchor: (anchor.y, anchor.x, anchor.text)):
         inside = list(_choices(anchor, width, height)) or [Placed(anchor, anchor.x + GAP, anchor.y, False)]
@@ -68,6 +70,11 @@ def place(anchors: Sequence[Anchor], width: float, height: float) -> list[Placed
         taken.append(_box(best))
         placed.append(best)
     return placed
+
+
+def around(x: float, y: float) -> Box:
+    """The place that a point takes."""
+    return Box(x - 5, y - 5, x + 5, y + 5)
 
 
 def _choices(anchor: Anchor, width: float, height: float) -> Iterator[Placed]:
@@ -82,10 +89,10 @@ def _choices(anchor: Anchor, width: float, height: float) -> Iterator[Placed]:
                     yield candidate
 
 
-def _box(choice: Placed) -> _Box:
+def _box(choice: Placed) -> Box:
     length = text_width(choice.anchor.text)
     left = choice.x - length if choice.leftward else choice.x
-    return _Box(left, choice.y - HEIGHT / 2, left + length, choice.y + HEIGHT / 2)
+    return Box(left, choice.y - HEIGHT / 2, left + length, choice.y + HEIGHT / 2)
 
 
 def stacked(middles: Sequence[float], gap: float, height: float) -> list[float]:

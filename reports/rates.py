@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from reports.rows import Row
 
 MOST_COLUMNS = 12
-"""More learning rates than these are sorted into thirds of a power of ten."""
+LEAST_FILLED = 0.6
+"""More learning rates, or so many that less than this share of the cells has a trial, are sorted into ranges: from 1 to
+2, from 2 to 5 and from 5 to 10 times a power of ten."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def rate_map(rows: Sequence[Row]) -> RateMap | None:
     rates_tried = sorted({rate for trials in found.values() for rate, _ in trials})
     if len(rates_tried) < 2:
         return None
-    binned = len(rates_tried) > MOST_COLUMNS
+    filled = sum(len({rate for rate, _ in trials}) for trials in found.values())
+    binned = len(rates_tried) > MOST_COLUMNS or filled < LEAST_FILLED * len(rates_tried) * len(found)
     places = list(dict.fromkeys(_bin(rate) for rate in rates_tried)) if binned else rates_tried
     table = []
     for base, trials in found.items():

@@ -18,6 +18,8 @@ from reports.views import CurvePanel
 SIZE = Size(280, 220)
 NAME = 108.0
 """Pixels of a name at most."""
+KEY = 20.0
+"""Pixels from the plot to the symbol beside a name."""
 MOST_NAMED = 10
 """Curves in colour with their names, those that end highest; the others lie behind them in grey."""
 Bands = Mapping[tuple[str, int], tuple[float, float]]
@@ -92,37 +94,28 @@ def _chart(
     last = {point.label: point for point in points}
     best = sorted(last, key=lambda label: -last[label].y)
     scores = score_axis("Score × 100", points)
-    named = best[:MOST_NAMED]
-    plane = Plane(
-        points,
-        _names([last[label] for label in named], titles, axis, scores),
-        axis,
-        scores,
-        joined=True,
-        faint=frozenset(best[MOST_NAMED:]),
-    )
+    names, keys = _legend([last[label] for label in best[:MOST_NAMED]], titles, axis, scores)
+    faint = frozenset(best[MOST_NAMED:])
+    plane = Plane(points, names, axis, scores, joined=True, faint=faint, keys=keys)
     found = draw(plane, marks, SIZE)
     name, title, told, caption = words
     if len(best) > MOST_NAMED:
         caption += f" In colour: the {MOST_NAMED} rows that end highest."
     # The engine measures text in a narrower font than some readers have.
-    width = found.left + SIZE.width + GAP + 8 + max(text_width(end.text) for end in plane.names)
+    width = found.left + SIZE.width + KEY + GAP + 2 + max(text_width(end.text) for end in names)
     return Chart(name, title, told, caption, max(found.width, width), found.height, found.body)
 
 
-def _names(ends: Sequence[Point], titles: Mapping[str, str], x: Axis, y: Axis) -> list[Name]:
-    """Names in a column at the right, in the order of the curves' ends, with hair lines to them."""
+def _legend(ends: Sequence[Point], titles: Mapping[str, str], x: Axis, y: Axis) -> tuple[list[Name], list[Point]]:
+    """Names in a column at the right, each as near to the end of its curve as can be, and a symbol beside each."""
     across, up = (x.high - x.low) / SIZE.width, (y.high - y.low) / SIZE.height
     middles = [SIZE.height - y.pixel(point.y, SIZE.height) for point in ends]
-    found = []
-    for point, middle, height in zip(ends, middles, stacked(middles, HEIGHT, SIZE.height), strict=True):
-        left = x.high + (GAP + 6) * across
-        level = y.high - height * up
-        ends_early = x.pixel(point.x, SIZE.width) < SIZE.width - 20
-        moved = abs(height - middle) > 3 or ends_early
-        line = (left - 3 * across, level, point.x + 5 * across, point.y) if moved else None
-        found.append(Name(shortened(titles[point.label], NAME), left, level, line=line))
-    return found
+    names, keys = [], []
+    for point, height in zip(ends, stacked(middles, HEIGHT, SIZE.height), strict=True):
+        left, level = x.high + KEY * across, y.high - height * up
+        keys.append(Point(point.label, left, level, titles[point.label]))
+        names.append(Name(shortened(titles[point.label], NAME), left + GAP * across, level))
+    return names, keys
 
 
 def _sizes(sizes: Sequence[int]) -> tuple[dict[int, float], dict[int, str]]:

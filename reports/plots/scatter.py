@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.stats.efficiency import on_front
 from reports import formats
-from reports.labels import Anchor, place, text_width
+from reports.labels import Anchor, Box, around, place, text_width
 from reports.plots.chart import Chart
 from reports.plots.svg import shortened
 from reports.plots.vega import Axis, Ends, Marks, Name, Plane, Point, Size, draw, score_axis
@@ -48,13 +48,9 @@ def score_over_parameters(
     points = [_point(row, at[row.label], standings.get(row.label), row in front) for row in drawn]
     scores = score_axis("Average score × 100", points)
     corners = [(at[row.label], _times_100(row.average.mean)) for row in front]
-    plane = Plane(
-        points,
-        _names(_to_name(drawn, front), at, axis, scores),
-        axis,
-        scores,
-        front=[*corners, (axis.high, corners[-1][1])] if corners else (),
-    )
+    corners += [(axis.high, corners[-1][1])] if corners else []
+    names = _names(_to_name(drawn, front), points, corners, axis, scores)
+    plane = Plane(points, names, axis, scores, front=corners)
     found = draw(plane, marks, SIZE)
     told = "; ".join(point.hover for point in points)
     title = "Average score over adapter parameters"
@@ -127,19 +123,19 @@ def _to_name(rows: Sequence[BoardRow], front: Sequence[BoardRow]) -> list[BoardR
     return [row for row, width in zip(best, widths, strict=True) if width <= NAMES]
 
 
-def _names(rows: Sequence[BoardRow], at: Mapping[str, float], x: Axis, y: Axis) -> list[Name]:
-    """Each name beside its point, and a hair line to it where it had to move away."""
-    anchors = [
-        Anchor(
-            shortened(row.title, NAME),
-            x.pixel(at[row.label], SIZE.width),
-            SIZE.height - y.pixel(_times_100(row.average.mean), SIZE.height),
-        )
-        for row in rows
-    ]
+def _names(
+    rows: Sequence[BoardRow], points: Sequence[Point], corners: Sequence[tuple[float, float]], x: Axis, y: Axis
+) -> list[Name]:
+    """Each name beside its point, off the other points and the front, with a hair line where it had to move away."""
+    pixels = {p.label: (x.pixel(p.x, SIZE.width), SIZE.height - y.pixel(p.y, SIZE.height)) for p in points}
+    anchors = [Anchor(shortened(row.title, NAME), *pixels[row.label]) for row in rows]
+    steps = [(x.pixel(one, SIZE.width), SIZE.height - y.pixel(two, SIZE.height)) for one, two in corners]
+    obstacles = [around(*pixel) for pixel in pixels.values()]
+    for (left, level), (right, above) in itertools.pairwise(steps):
+        obstacles += [Box(left, level - 1, right, level + 1), Box(right - 1, min(above, level), right + 1, level)]
     across, up = (x.high - x.low) / SIZE.width, (y.high - y.low) / SIZE.height
     found = []
-    for placed in place(anchors, SIZE.width, SIZE.height):
+    for placed in place(anchors, SIZE.width, SIZE.height, obstacles):
         height = y.high - placed.y * up
         near = x.low + (placed.x + (3 if placed.leftward else -3)) * across
         target = (x.low + placed.anchor.x * across, y.high - placed.anchor.y * up)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-from reports.labels import text_width
+from reports.labels import NARROW, text_width
 from reports.marks import Mark
 
 SIZE = 12
@@ -75,7 +75,7 @@ def shortened(words: str, room: float) -> str:
     words = " ".join(words.split())
     if text_width(words) <= room:
         return words
-    kept = len(words) - 1
+    kept = min(len(words) - 1, max(int(room / NARROW), 2))
     while kept > 2 and text_width(_ends(words, kept)) > room:
         kept -= 1
     return _ends(words, kept)

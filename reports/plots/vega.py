@@ -87,6 +87,8 @@ class Plane:
     """Corners of a staircase, from the left."""
     faint: frozenset[str] = frozenset()
     """Rows drawn in the background."""
+    keys: Sequence[Point] = ()
+    """Symbols beside names."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def draw(plane: Plane, marks: Marks, size: Size) -> Drawn:
         layers += [*_background(plane, faint), *_lines(plane, clear, marks)]
     else:
         layers += _bars(plane, clear, marks)
-    layers.append(_symbols(plane, clear, marks))
+    layers.append(_symbols(plane, [*(point for point in clear if point.shown), *plane.keys], marks))
     layers += _names(plane)
     chart = alt.layer(*layers).properties(width=size.width, height=size.height)
     return _tidy(chart)
@@ -197,7 +199,7 @@ def _bars(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Chart
 
 
 def _symbols(plane: Plane, points: Sequence[Point], marks: Marks) -> alt.Chart:
-    chart, y = _base(plane, _rows(plane, [point for point in points if point.shown], marks))
+    chart, y = _base(plane, _rows(plane, points, marks))
     look = (alt.Color("colour:N", scale=None), alt.Fill("fill:N", scale=None), alt.Shape("path:N", scale=None))
     size = 55 if plane.joined else 90
     return chart.mark_point(size=size, opacity=1).encode(y, *look, alt.Description("hover:N"))
@@ -240,7 +242,8 @@ def _tidy(chart: alt.LayerChart) -> Drawn:
     body = written[opening.end() :].removesuffix("</svg>")
     titled = r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|line mark)"([^>]*)/>'
     body = re.sub(titled, _with_title, body)
-    body = re.sub(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"', "", body)
+    body = re.sub(r' (?:aria-[a-z]+|role|pointer-events|font-family|opacity)="(?:[^"01][^"]*|1)"', "", body)
+    body = re.sub(r'<path class="(?:back|fore)ground"[^>]*/>', "", body)
     moved = re.search(r'transform="translate\((-?[\d.]+),', body)
     assert moved is not None
     return Drawn(body, float(moved.group(1)), float(opening.group(1)), float(opening.group(2)))

@@ -69,7 +69,7 @@ def _picture(page: SuitePage) -> Picture | None:
     if chart is None:
         return None
     note = f"{chart.caption} {page.plots.scatter_note}".strip()
-    return Picture(chart.title, chart.description, str(chart.svg), note, page.chart_file(chart))
+    return Picture(chart.title, chart.description, chart.svg, note, page.chart_file(chart))
 
 
 def _right_or_wrong(rows: SuiteRows) -> list[str]:

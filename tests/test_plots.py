@@ -27,7 +27,7 @@ from harness.stats.ranks import RankRange
 from reports.comparisons import Comparison, Difference, Pair
 from reports.efficiency import BudgetCurve, BudgetPanel
 from reports.labels import stacked, text_width
-from reports.plots.bars import LENGTH, cost_bars
+from reports.plots.bars import LENGTH, MOST_ROWS, cost_bars
 from reports.plots.chart import Chart
 from reports.plots.course import BINS, loss_course, score_course
 from reports.plots.curves import MOST_NAMED, budget_curves, size_curves
@@ -285,6 +285,16 @@ def test_budget_curves_draw_the_expected_best() -> None:
     )
 
 
+@pytest.mark.parametrize("trials", [1, 2, 7, 40])
+def test_ticks_of_a_budget_are_whole_numbers_of_trials(trials: int) -> None:
+    view, marks = viewed(*searched())
+    task = view.sections[0].boards[0].tasks[0]
+    chart = budget_curves(BudgetPanel(task, (BudgetCurve("a#1", "a", (0.5,) * trials),)), marks)
+    axis = next(group for group in elements(chart, "g", "role-axis-label"))  # of the trials: drawn first
+    assert all(1 <= int(words(tick)) <= trials for tick in axis)
+    assert words(next(iter(axis))) == "1"
+
+
 # -------------------------------------------------------------------------------- ranks, wins, rates
 
 
@@ -378,6 +388,15 @@ def test_bars_are_as_long_as_costs_are_large() -> None:
     lengths = [float(bar.get("width") or 0) for bar in elements(chart, "rect") if bar.get("fill")]
     assert lengths == [LENGTH, LENGTH / 4, LENGTH, LENGTH / 2]
     assert {"40.0 s", "10.0 s", "1.00 GB", "500 MB"} <= set(texts(chart))
+
+
+def test_a_long_table_has_the_bars_of_its_first_rows() -> None:
+    view, marks = viewed(*(make_row(method=f"m{i}", train_seconds=1.0) for i in range(MOST_ROWS + 2)))
+    assert view.main is not None
+    chart = cost_bars(view.main, marks)
+    assert chart is not None
+    assert texts(chart).count("1.00 s") == MOST_ROWS
+    assert chart.caption.endswith("2 rows further down are left out.")
 
 
 def test_without_costs_there_are_no_bars() -> None:

@@ -8,22 +8,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from factories import fill, make_record, make_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from plot_support import elements, example, hovers, symbols, texts, tree, viewed, words
 from report_support import make_row
 from scipy import stats
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import f1_score
 
+from harness.records import Predictions
 from harness.scoring import selected_epoch
-from harness.standings import Standing
+from harness.standings import Place, Standing, standings
 from harness.stats.budgets import expected_best
 from harness.stats.ranks import RankRange
+from harness.store import open_store
+from reports.bands import curve_bands
 from reports.comparisons import Comparison, Difference, Pair
 from reports.efficiency import BudgetCurve, BudgetPanel
 from reports.labels import stacked, text_width
@@ -36,8 +42,9 @@ from reports.plots.ranks import AXIS, critical_difference_diagram
 from reports.plots.scatter import score_over_parameters
 from reports.plots.svg import shortened, tag, ticks
 from reports.rates import rate_map
+from reports.rows import load_suite
 from reports.task_ranks import task_ranks
-from reports.views import Board
+from reports.views import Board, suite_view
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600\x00\ud800 ]]> {{ 7*7 }}" + "x" * 300
 LEVELS = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.75}
@@ -254,6 +261,30 @@ def test_size_curves_draw_every_point_and_tell_bands() -> None:
     assert len(told) == 8
     assert any("(95 %: 70.0 to 80.0)" in words for words in told)
     assert {"a", "b", "c", "d", "100", "1,000"} <= set(texts(chart))
+
+
+def test_bands_are_the_intervals_that_a_table_of_that_size_would_show(tmp_path: Path) -> None:
+    labels = np.arange(100) % 2
+    records = []
+    for size, rate in ((100, 0.7), (1000, 0.9)):
+        for seed in range(3):
+            right = np.random.default_rng([seed, size]).random(100) < rate
+            values = np.where(right, labels, 1 - labels)
+            kept = Predictions("test", 1, [f"row{i}" for i in range(100)], labels.tolist(), values.tolist())
+            scores = make_scores(select=[0.5], test=[float(f1_score(labels, values))])
+            records.append(make_record(seed=seed, train_size=size, scores=scores, predictions=[kept]))
+    with open_store(str(tmp_path / "board.db")) as store:
+        fill(store, records)
+        view = suite_view(load_suite(store, "glue-tiny"))
+        found = curve_bands(store, view, view.panels[0])
+        for size in (100, 1000):
+            places = [
+                Place(row.label, row.task, row.seed, row.metric, row.run_id or "", row.epoch("selected") or 0)
+                for row in view.rows
+                if row.train_size == size
+            ]
+            (standing,) = standings(store, places, [view.labels[0]], [view.panels[0].task.name]).values()
+            assert found[view.labels[0], size] == pytest.approx(standing.interval)
 
 
 def test_of_many_curves_the_best_are_named_and_the_others_grey() -> None:

@@ -141,7 +141,8 @@ class Picture:
     title: str
     description: str
     svg: str
-    note: str
+    caption: str
+    file: str
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from reports.efficiency import budget_panels
 from reports.judged import judge_board
 from reports.rows import load_suite
 from reports.site import build_site
-from reports.sketches import MOST, sketch
 from reports.views import suite_view
 
 SHAPE = Shape(suites=2, methods=4, tasks=2, seeds=7)  # 112 runs, two of which have failed
@@ -119,18 +118,6 @@ def test_a_long_table_goes_on_on_further_pages(tmp_path: Path, monkeypatch: pyte
     assert {"failures.html", "failures-2.html", "failures-3.html"} <= set(site)
     assert "no 0" in site["failures-3.html"]
     assert 'href="failures.html"' in site["failures-3.html"]
-
-
-def test_a_long_line_is_thinned_and_keeps_its_ends() -> None:
-    drawn = sketch({"loss": [(float(x), float(x)) for x in range(5000)], "nan": [(0.0, float("nan"))] * 3})
-    assert drawn is not None
-    (line,) = drawn.lines
-    assert len(line.points.split()) == MOST
-    assert (drawn.first, drawn.last, drawn.high) == (0.0, 4999.0, 4999.0)
-    assert sketch({"loss": [(1.0, 0.5)]}) is None
-
-
-# ------------------------------------------------------------------------------------ tasks, methods
 
 
 def test_a_task_has_every_row_of_every_suite_with_its_interval(site: dict[str, str]) -> None:

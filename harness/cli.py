@@ -19,6 +19,7 @@ from harness.commands import (
     reporting,
     running,
     starting,
+    verifying,
 )
 from harness.errors import UserError
 from harness.redaction import install, redact
@@ -56,6 +57,9 @@ app.command()(starting.new)
 app.command()(exporting.export)
 app.command()(reporting.site)
 app.command()(reporting.readme)
+app.command()(verifying.verify)
+app.command()(verifying.rescore)
+app.command()(verifying.doctor)
 app.command()(carrying.bundle)
 app.command()(carrying.merge)
 app.add_typer(carrying.db_app, name="db")

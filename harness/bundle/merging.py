@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from harness import rows, schema
 from harness.bundle.format import canonical, sha256
 from harness.bundle.reading import Bundle, BundledRun, BundledSuite
-from harness.bundle.writing import all_predictions, run_line
+from harness.bundle.writing import all_predictions, metrics_of, run_line
 from harness.errors import UserError
 from harness.records import TaskInfo
 from harness.store import Store
@@ -55,7 +55,9 @@ def merge(store: Store, bundle: Bundle, origin: str | None = None, dry: bool = F
 
 def stored_sha256(store: Store, run_id: str) -> str:
     """The hash that a bundle would give a stored run."""
-    line = run_line(store.run(run_id), all_predictions(store, run_id), lambda v: sha256(canonical(rows.finite(v))))
+    details = store.run(run_id)
+    metrics = metrics_of(store)(details.record.trial)
+    line = run_line(details, all_predictions(store, run_id), lambda v: sha256(canonical(rows.finite(v))), metrics)
     return str(line["sha256"])
 
 

@@ -165,13 +165,12 @@ def _bundle(manifest: Mapping[str, Any], contents: Mapping[str, bytes], arrays: 
         if fingerprint(line["details"]) != line["id"]:
             raise UserError(f"{place}: the stack's id {line['id']} is not the hash of its details.")
         stacks[line["id"]] = line["details"]
-    runs = [_run(place, line, arrays, stacks) for place, line in lines["runs"]]
+    runs = [_run(place, line, _Context(arrays, stacks, tasks)) for place, line in lines["runs"]]
     if len({run.id for run in runs}) < len(runs):
         raise UserError(f"{where}: two runs have one id.")
     for run in runs:
-        trial = run.record.trial
-        if trial.method not in methods or (trial.task, trial.task_version) not in tasks:
-            raise UserError(f"{where}: run {run.id} names a method or a task that the bundle does not describe.")
+        if run.record.trial.method not in methods:
+            raise UserError(f"{where}: run {run.id} names a method that the bundle does not describe.")
     trials = {run.record.trial.id: run.record.trial for run in runs}
     suites = [_suite(place, line, trials) for place, line in lines["suites"]]
     return Bundle(manifest["origin"], tuple(methods.values()), tuple(tasks.values()), tuple(suites), tuple(runs))
@@ -214,16 +213,29 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _run(place: str, line: dict[str, Any], arrays: _Arrays, stacks: Mapping[str, Any]) -> BundledRun:
+@dataclass(frozen=True)
+class _Context:
+    """What the runs of a bundle refer to."""
+
+    arrays: _Arrays
+    stacks: Mapping[str, Any]
+    tasks: Mapping[tuple[str, int], TaskInfo]
+
+
+def _run(place: str, line: dict[str, Any], context: _Context) -> BundledRun:
     if not _plain(line["provenance"]) or run_sha256(line) != line["sha256"]:
         raise UserError(f"{place}: run {line['id']} has not the hash that it says; it was changed or damaged.")
     costs, forgetting = (checked(part, line[part], f"{place}, {part}") for part in ("costs", "forgetting"))
     stack = line["stack"]
-    if stack is not None and stack not in stacks:
+    if stack is not None and stack not in context.stacks:
         raise UserError(f"{place}: the bundle does not describe the stack {stack}.")
+    trial = _trial(place, line["trial"])
+    task = context.tasks.get((trial.task, trial.task_version))
+    if task is None:
+        raise UserError(f"{place}: the bundle does not describe the task '{trial.task}', version {trial.task_version}.")
     _check_unique(place, [tuple(score[:3]) for score in line["scores"]], [loss[:1] for loss in line["losses"]])
     record = RunRecord(
-        trial=_trial(place, line["trial"]),
+        trial=trial,
         status=line["status"],
         started_at=datetime.fromisoformat(line["started_at"]),
         finished_at=datetime.fromisoformat(line["finished_at"]),
@@ -234,13 +246,14 @@ def _run(place: str, line: dict[str, Any], arrays: _Arrays, stacks: Mapping[str,
         forgetting=Forgetting(**forgetting),
         scores=[Score(epoch, split, metric, or_nan(value)) for epoch, split, metric, value in line["scores"]],
         losses=[(step, or_nan(loss)) for step, loss in line["losses"]],
-        predictions=[_predictions(place, item, arrays) for item in line["predictions"]],
-        provenance={**line["provenance"], **({} if stack is None else {"stack": stacks[stack]})},
+        predictions=[_predictions(place, item, context.arrays) for item in line["predictions"]],
+        provenance={**line["provenance"], **({} if stack is None else {"stack": context.stacks[stack]})},
     )
     if record.status == "ok" and any(item[-1] is None for item in (*line["scores"], *line["losses"])):
         raise UserError(f"{place}: run {line['id']} says that it ended well, with a number that is not finite.")
     _check_unique(place, [(item.split, item.epoch) for item in record.predictions])
-    again = run_line(RunDetails(line["id"], record, stack, (), line["origin"]), record.predictions, _array_sha256)
+    details = RunDetails(line["id"], record, stack, (), line["origin"])
+    again = run_line(details, record.predictions, _array_sha256, task.metrics)
     if again["sha256"] != line["sha256"]:
         odd = next((key for key in again if again[key] != line[key] and key != "sha256"), "a field")
         raise UserError(f"{place}: {odd} of run {line['id']} is not written as bundles are, or holds a token.")

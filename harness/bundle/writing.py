@@ -19,16 +19,22 @@ from harness.records import Predictions, RunRecord
 from harness.redaction import redacted
 from harness.schema import SCHEMA_VERSION
 from harness.store import RunDetails, Store
+from harness.trial import Trial
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 KeepArray = Callable[[list[Any]], str]
 
 
-def run_line(details: RunDetails, predictions: Iterable[Predictions], keep: KeepArray) -> dict[str, Any]:
-    """A run as a line of `runs.jsonl`; `keep` takes each array and returns its hash."""
+def run_line(
+    details: RunDetails, predictions: Iterable[Predictions], keep: KeepArray, metrics: Collection[str]
+) -> dict[str, Any]:
+    """A run as a line of `runs.jsonl`; `keep` takes each array and returns its hash.
+
+    `metrics` are the task's own. Others were computed from the predictions later, and can be again.
+    """
     record: RunRecord = redacted(details.record)
-    counts = record.parameters
+    counts, scores = record.parameters, [score for score in record.scores if score.metric in metrics]
     provenance = {name: value for name, value in record.provenance.items() if name != "stack"}
     line: dict[str, Any] = {
         "id": details.id,
@@ -42,7 +48,9 @@ def run_line(details: RunDetails, predictions: Iterable[Predictions], keep: Keep
         "parameters": None if counts is None else [counts.adapter, counts.head, counts.total],
         "costs": rows.finite(dataclasses.asdict(record.costs)),
         "forgetting": rows.finite(dataclasses.asdict(record.forgetting)),
-        "scores": sorted([s.epoch, s.split, s.metric, rows.finite(s.value)] for s in record.scores),
+        "scores": sorted(
+            [s.epoch, s.split, s.metric, rows.finite(s.value)] for s in record.scores if s.metric in metrics
+        ),
         "losses": [[step, rows.finite(loss)] for step, loss in record.losses],
         "predictions": sorted([p.split, p.epoch, *map(keep, (p.ids, p.labels, p.values))] for p in predictions),
         "provenance": rows.finite(provenance),
@@ -67,9 +75,10 @@ def write_bundle(store: Store, run_ids: Sequence[str], file: Path, origin: str |
         return digest
 
     lines, records, stacks = [], [], {}
+    own = metrics_of(store)
     for run_id in run_ids:
         details = store.run(run_id)
-        line = run_line(details, all_predictions(store, details.id), keep)
+        line = run_line(details, all_predictions(store, details.id), keep, own(details.record.trial))
         lines.append({**line, "origin": details.origin or origin})
         records.append(details)
         if details.stack is not None:
@@ -94,6 +103,12 @@ def write_bundle(store: Store, run_ids: Sequence[str], file: Path, origin: str |
     }
     _write(file, {MANIFEST: canonical(manifest), **members})
     return {**{name: len(found) for name, found in tables.items()}, "arrays": len(arrays)}
+
+
+def metrics_of(store: Store) -> Callable[[Trial], Collection[str]]:
+    """Tells the metrics of a trial's task."""
+    known = {(info.name, info.version): info.metrics for info in store.tasks()}
+    return lambda trial: known[trial.task, trial.task_version]
 
 
 def all_predictions(store: Store, run_id: str) -> list[Predictions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness import file_systems
 from harness.api import Task
 from harness.contests import OpenPair, open_pairs
 from harness.database import Database
@@ -184,6 +186,8 @@ def _writable(db: str) -> Store:
     path = Database(db).path
     if path is not None and path.absolute().parent.is_dir():
         check_disk(Path(path).absolute().parent)
+    if path is not None and (text := file_systems.warning(path)):
+        print(f"warning: {text}", file=sys.stderr)
     store = open_store(db)
     store.check_writable()
     return store

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.executors import Executor
+from harness.leases import Leases
 from harness.pack.plan import Pack
 from harness.progress import Reporter
 from harness.records import Member, RunRecord
+from harness.redaction import redacted
 from harness.trial import Trial
 
 if TYPE_CHECKING:
     from harness.store import Store
+
+POLL_SECONDS = 1.0
+"""How often a driver that waits for others looks again."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     """Had an ok run before."""
+    elsewhere: int = 0
+    """Were run well by another driver on the same database meanwhile."""
     left: int = 0
     """Not begun, or stopped, when the user interrupted."""
     interrupted: bool = False
@@ -50,6 +58,7 @@ class Outcome:
             self.ok + other.ok,
             self.failed + other.failed,
             self.skipped + other.skipped,
+            self.elsewhere + other.elsewhere,
             self.left + other.left,
             self.interrupted or other.interrupted,
             self.run_ids + other.run_ids,
@@ -74,8 +83,12 @@ def one_by_one(trials: Sequence[Trial]) -> list[Pack]:
 def run_members(
     members: Sequence[Member], store: Store, executor: Executor, reporter: Reporter, packer: Packer = one_by_one
 ) -> Outcome:
-    """Run what `members` lack. After Ctrl-C the outcome says `interrupted`; nothing finished is lost."""
+    """Run what `members` lack. After Ctrl-C the outcome says `interrupted`; nothing finished is lost.
+
+    Several drivers may run the same members on one database: each trial is run by one of them; all wait for the end.
+    """
     trials = distinct_trials(members)
+    leases = Leases(store, trials)  # before it is asked what is done: what ends in between has ended elsewhere
     finished = store.finished([trial.id for trial in trials])
     todo = [trial for trial in trials if trial.id not in finished]
     outcome = Outcome(skipped=len(trials) - len(todo), left=len(todo))
@@ -85,12 +98,37 @@ def run_members(
     reporter.begin(labels, total=len(todo), skipped=outcome.skipped)
     try:
         if todo:
-            executor.run(packer(todo), _Recorder(store, reporter, outcome))
+            with leases.renewed():
+                _run_shared(todo, _Recorder(store, reporter, outcome, leases), executor, packer)
     except KeyboardInterrupt:
         outcome.interrupted = True
     finally:
         reporter.end()
     return outcome
+
+
+def _run_shared(todo: Sequence[Trial], recorder: _Recorder, executor: Executor, packer: Packer) -> None:
+    """Run those of the trials that no other driver is at work on, until each has ended, here or there."""
+    waits = False
+    while todo:
+        executor.run(_taken(packer(todo), recorder.leases), recorder)
+        todo = [trial for trial in todo if trial.id not in recorder.leases.taken]
+        there = recorder.leases.ended_elsewhere([trial.id for trial in todo])
+        for status in there.values():
+            recorder.ended_elsewhere(status)
+        todo = [trial for trial in todo if trial.id not in there]
+        if todo and not there:
+            if not waits:
+                recorder.note(f"{len(todo)} trials are under way in another driver; waiting for them")
+            waits = True
+            time.sleep(POLL_SECONDS)
+
+
+def _taken(packs: Sequence[Pack], leases: Leases) -> Iterator[Pack]:
+    """The packs without the trials that another driver has; a lease is taken when a pack is drawn."""
+    for pack in packs:
+        if taken := leases.take(pack):
+            yield tuple(taken)
 
 
 def distinct_trials(members: Sequence[Member]) -> list[Trial]:
@@ -105,10 +143,23 @@ def distinct_trials(members: Sequence[Member]) -> list[Trial]:
 class _Recorder:
     """Stores each record before anybody hears of it."""
 
-    def __init__(self, store: Store, reporter: Reporter, outcome: Outcome) -> None:
+    def __init__(self, store: Store, reporter: Reporter, outcome: Outcome, leases: Leases) -> None:
         self._store = store
         self._reporter = reporter
         self._outcome = outcome
+        self.leases = leases
+
+    def note(self, text: str) -> None:
+        """Say something beside the trials."""
+        self._reporter.note(text)
+
+    def ended_elsewhere(self, status: str) -> None:
+        """Count a trial that another driver has run."""
+        self._outcome.left -= 1
+        if status == "ok":
+            self._outcome.elsewhere += 1
+        else:
+            self._outcome.failed += 1
 
     def started(self, trial: Trial) -> None:
         self._reporter.started(trial)
@@ -117,7 +168,11 @@ class _Recorder:
         self._reporter.progress(trial, done, total)
 
     def finished(self, record: RunRecord) -> None:
-        self._outcome.run_ids.append(self._store.add_run(record))
+        record = redacted(record)
+        run_id = self._store.add_run(record)
+        self.leases.add_own(run_id)
+        self.leases.release([record.trial.id])
+        self._outcome.run_ids.append(run_id)
         if record.status == "ok":
             self._outcome.ok += 1
         elif record.status != "interrupted":

@@ -12,11 +12,12 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, Protocol
 
 from harness.pack.plan import Pack
@@ -51,8 +52,11 @@ class Executor(Protocol):
         """`function(argument, settings)` computed where trials run; a UserError in it is raised here."""
         ...
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
-        """Run all trials. On KeyboardInterrupt what is under way is stopped and handed over as `interrupted`."""
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
+        """Run all trials; a pack is drawn when there is room for it.
+
+        On KeyboardInterrupt what is under way is stopped and handed over as `interrupted`.
+        """
         ...
 
     def close(self) -> None:
@@ -104,6 +108,27 @@ def unfinished(trial: Trial, started: datetime, status: Status, reason: str) -> 
     return RunRecord(trial, status, started, datetime.now(UTC), reason=reason)
 
 
+class Waiting:
+    """Packs that no process has been given yet; true while there is one. The next one is drawn only to be given."""
+
+    def __init__(self, packs: Iterable[Pack]) -> None:
+        self._packs = iter(packs)
+        self._drawn: list[Pack] = []
+
+    def __bool__(self) -> bool:
+        if not self._drawn:
+            self._drawn += islice(self._packs, 1)
+        return bool(self._drawn)
+
+    def __iadd__(self, packs: Iterable[Pack]) -> Waiting:
+        self._drawn += packs
+        return self
+
+    def pop(self) -> Pack:
+        """The next pack: of those put back the last, else the next one drawn."""
+        return self._drawn.pop() if self else next(self._packs)
+
+
 class UnderWay:
     """Passes on what it hears, and knows which trials have begun and not ended."""
 
@@ -144,7 +169,7 @@ class InProcess:
     def call(self, function: Calculation, argument: Any) -> Any:
         return function(argument, self._settings)
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         from harness.pack.run import run_trials
 
         under_way = UnderWay(listener)

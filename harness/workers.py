@@ -6,16 +6,26 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from harness.errors import UserError
-from harness.executors import STOPPED, Calculation, Listener, UnderWay, available_cores, interrupts_ignored, unfinished
+from harness.executors import (
+    STOPPED,
+    Calculation,
+    Listener,
+    UnderWay,
+    Waiting,
+    available_cores,
+    interrupts_ignored,
+    unfinished,
+)
 from harness.pack.plan import Pack
 from harness.records import RunRecord
+from harness.redaction import install
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -52,12 +62,12 @@ class Workers:
             raise result
         return result
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
-        self._waiting = list(reversed(packs))
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
+        self._waiting = Waiting(packs)
         self._under_way = UnderWay(listener)
         self._open()
         try:
-            while self._waiting or self._busy():
+            while self._busy() or self._waiting:  # in this order: no pack is drawn before a worker is free for it
                 for worker in self._workers:
                     if not worker.left and self._waiting:
                         self._assign(worker, self._waiting.pop())
@@ -142,6 +152,7 @@ def _cause_of_death(process: Any) -> str:
 def _serve(pipe: Connection, settings: Settings) -> None:
     """Life of a worker: take an order, answer it, until the pipe closes."""
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
+    install()  # logs of this process too
     while True:
         try:
             kind, order, argument = pipe.recv()

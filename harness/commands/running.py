@@ -147,6 +147,8 @@ def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:
 
 def _summary(outcome: Outcome, db: str) -> str:
     counts = f"{outcome.ok} trials ended well, {outcome.failed} did not, {outcome.skipped} were done before"
+    if outcome.elsewhere:
+        counts += f", {outcome.elsewhere} were run by another driver"
     if outcome.interrupted:
         return f"interrupted: {counts}, {outcome.left} are left; the same command goes on where this one stopped."
     advice = f"; `python -m harness show RUN --db {db}` tells why" if outcome.failed else ""

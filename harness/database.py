@@ -74,9 +74,11 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", "harness:migrations")
-        with self.writing() as connection:
+        with self.explained(), self._engine("migrator").begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, f"{SCHEMA_VERSION:04d}")
+            if self.path is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                raise RuntimeError(f"migrating {self.where} would break its references: {broken}")
 
     def close(self) -> None:
         for engine in self._engines.values():
@@ -124,13 +126,13 @@ class Database:
                 raise UserError(
                     f"{self.where} needs a driver: pip install 'peft-harness[postgres]' ({error})."
                 ) from None
-        connect = _connect_writer if role == "writer" else _connect_reader
+        connect = {"writer": _connect_writer, "reader": _connect_reader, "migrator": _connect_migrator}[role]
         engine = sa.create_engine(
             "sqlite://", creator=partial(connect, self.path), poolclass=NullPool, json_serializer=to_json
         )
         # Python's sqlite3 would begin late and deferred. A writer takes the lock at once, so that it cannot
         # read first and then lose the race for the lock.
-        statement = "BEGIN IMMEDIATE" if role == "writer" else "BEGIN"
+        statement = "BEGIN" if role == "reader" else "BEGIN IMMEDIATE"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
         return engine
 
@@ -171,6 +173,13 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
                 connection.close()
                 raise
             time.sleep(0.02)
+
+
+def _connect_migrator(path: Path) -> sqlite3.Connection:
+    """A writer that may put a table in another one's place, which SQLite takes for a breach of every reference."""
+    connection = _connect_writer(path)
+    connection.execute("PRAGMA foreign_keys = OFF")
+    return connection
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:

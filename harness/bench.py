@@ -35,6 +35,7 @@ from harness.memory_estimate import exceeds_memory
 from harness.plugins import Plugins, discover, make_method
 from harness.records import SELECT
 from harness.settings import Settings
+from harness.source_hashes import tensors_sha256
 from harness.trial import Recipe, Trial, stream_seed
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Started:
     """Stored tensors of the method, trained on another task, for `attach`."""
     head_carried: bool | None = None
     """Whether the head came along; None if the start has none to bring, or an adapter is still to bring it."""
+    sha256: str | None = None
+    """Hash of the tensors that the start brings; None for the pretrained start."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -226,10 +229,11 @@ def start(bench: Bench, stage: Stage) -> Started:
         tensors, seconds = cache.load() or cache.save(
             *(_train_whole(bench, bench, stage) if begin.kind == "warmup" else _transferred(bench))
         )
+    digest = tensors_sha256(tensors)
     if begin.kind == "transfer" and begin.what == "adapter":
-        return Started(seconds, adapter=tensors)
+        return Started(seconds, adapter=tensors, sha256=digest)
     left = starts.carry(stage.model, tensors)
-    return Started(seconds, pretrained, head_carried=_head_carried(left, stage))
+    return Started(seconds, pretrained, head_carried=_head_carried(left, stage), sha256=digest)
 
 
 def _transferred(bench: Bench) -> tuple[dict[str, Tensor], float]:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from harness import __version__
 from harness.commands import analysing, backbone, checking, claiming, exporting, listing, reporting, running, starting
 from harness.errors import UserError
+from harness.redaction import install, redact
 
 
 class _Group(TyperGroup):
@@ -19,7 +20,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.echo("error: " + " ".join(str(error).split()), err=True)
+            typer.echo("error: " + redact(" ".join(str(error).split())), err=True)
             raise typer.Exit(2) from None
 
 
@@ -63,4 +64,5 @@ def main_options(
 
 def main() -> None:
     """Entry point of `peft-harness` and `python -m harness`."""
+    install()
     app()

@@ -19,6 +19,7 @@ from harness.loop import Progress
 from harness.provenance import provenance
 from harness.records import Costs, RunRecord, Status
 from harness.settings import Settings
+from harness.source_hashes import bench_facts, model_facts
 from harness.trial import Trial
 
 
@@ -53,7 +54,7 @@ def scored(bench: Bench, evaluator: Evaluator, costs: Costs) -> RunRecord:
         costs=costs,
         scores=evaluator.scores,
         predictions=evaluator.kept_predictions(),
-        provenance={"data_sha256": bench.data_sha256},
+        provenance=bench_facts(bench),
     )
 
 
@@ -69,6 +70,7 @@ def sound(
     record = scored(bench, evaluator, costs)
     facts = {
         **_start_facts(started),
+        **model_facts(stage, started),
         **_training_facts(bench, stage),
         **trained.facts,
         "backbone_sha256": stage.loaded.sha256,

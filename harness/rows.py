@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from harness import schema
 from harness.database import to_json
 from harness.records import Member, Predictions, RunRecord, SuiteInfo
+from harness.redaction import redacted
 from harness.trial import Trial
 
 
@@ -154,7 +155,8 @@ def set_weights_hash(connection: sa.Connection, record: RunRecord) -> None:
 
 
 def insert_run(connection: sa.Connection, record: RunRecord) -> str:
-    """Insert a run with its scores, losses and predictions. Returns its new id."""
+    """Insert a run with its scores, losses and predictions, its texts redacted. Returns its new id."""
+    record = redacted(record)
     run_id = uuid.uuid4().hex[:12]
     provenance = finite(record.provenance)
     stack = provenance.pop("stack", None)

@@ -210,7 +210,9 @@ class Run(Base):
     perplexity_after: Mapped[float | None] = mapped_column(
         comment="Perplexity of held-out text: the model after the last epoch."
     )
-    origin: Mapped[str | None] = mapped_column(comment="Who submitted it, as a bundle says; NULL: run into this database.")
+    origin: Mapped[str | None] = mapped_column(
+        comment="Who submitted it, as a bundle says; NULL: run into this database."
+    )
     git_commit: Mapped[str | None] = mapped_column(comment="Git commit of the harness.")
     git_dirty: Mapped[bool | None] = mapped_column(comment="True if the working tree differed from the commit.")
     provenance: Mapped[dict[str, Any]] = mapped_column(comment="JSON: what else is known of the run's making.")

@@ -213,7 +213,9 @@ class Store:
                 .order_by(SuiteMember.suite, SuiteMember.grid, SuiteMember.label)
             )
             record = _record(row, _scores(connection, run_id), _losses(connection, run_id))
-            return RunDetails(run_id, record, row["stack_id"], tuple((m.suite, m.grid, m.label) for m in members), row["origin"])
+            return RunDetails(
+                run_id, record, row["stack_id"], tuple((m.suite, m.grid, m.label) for m in members), row["origin"]
+            )
 
     def curve(self, run_id: str) -> list[tuple[int, float]]:
         """The training loss curve: (optimizer steps done, mean loss since the point before; NaN if not finite)."""

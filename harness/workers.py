@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.executors import STOPPED, Calculation, Listener, UnderWay, available_cores, interrupts_ignored, unfinished
 from harness.pack.plan import Pack
 from harness.records import RunRecord
+from harness.redaction import install
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -142,6 +143,7 @@ def _cause_of_death(process: Any) -> str:
 def _serve(pipe: Connection, settings: Settings) -> None:
     """Life of a worker: take an order, answer it, until the pipe closes."""
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
+    install()  # logs of this process too
     while True:
         try:
             kind, order, argument = pipe.recv()

@@ -8,7 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import analysing, backbone, checking, claiming, exporting, listing, reporting, running, starting
+from harness.commands import (
+    analysing,
+    backbone,
+    carrying,
+    checking,
+    claiming,
+    exporting,
+    listing,
+    reporting,
+    running,
+    starting,
+)
 from harness.errors import UserError
 from harness.redaction import install, redact
 
@@ -45,6 +56,9 @@ app.command()(starting.new)
 app.command()(exporting.export)
 app.command()(reporting.site)
 app.command()(reporting.readme)
+app.command()(carrying.bundle)
+app.command()(carrying.merge)
+app.add_typer(carrying.db_app, name="db")
 app.add_typer(analysing.app, name="analyse")
 app.add_typer(backbone.app, name="backbone")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.errors import Unavailable, UserError
@@ -25,6 +25,10 @@ from harness.schema import SCHEMA_VERSION, VERSION_TABLE
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one; a transaction takes milliseconds."""
+CONNECT_SECONDS = 10
+"""How long a server may take to answer."""
+MIGRATION_LOCK = 7_310_466
+"""Number of PostgreSQL's advisory lock under which one process at a time migrates."""
 
 
 def to_json(value: Any) -> str:
@@ -85,6 +89,8 @@ class Database:
         config.set_main_option("script_location", "harness:migrations")
         with self.explained(), self._engine("migrator").begin() as connection:
             config.attributes["connection"] = connection
+            if self.path is None:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
             command.upgrade(config, f"{version:04d}")
             if self.path is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
                 raise RuntimeError(f"migrating {self.where} would break its references: {broken}")
@@ -100,7 +106,7 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            explanation = self._explain(str(error.orig))
+            explanation = self._explain(str(error.orig)) or self._explain_server(error)
             if explanation is None:
                 raise
             raise explanation from error
@@ -112,6 +118,9 @@ class Database:
             "readonly": f"{self.where} cannot be written: make file and folder writable, or name another with --db.",
             "unable to open": f"{self.where} cannot be opened: make file and folder writable, or name another "
             "with --db.",
+            "read-only transaction": f"{self.where} cannot be written: this was opened for reading, or the server only "
+            "reads.",
+            "permission denied": f"{self.where} refused: {_first_line(message)}; ask its owner for the right.",
         }
         passing = {
             "disk is full": f"no space left on the disk of {self.where}; nothing stored before was lost. "
@@ -119,14 +128,21 @@ class Database:
             "locked": f"{self.where} was busy with another process for {BUSY_SECONDS:g} s; run the same command again.",
             "disk I/O error": f"reading or writing {self.where} failed (disk I/O error); nothing stored before "
             "was lost. Check the disk and run the same command again.",
-            "could not connect": f"no connection to {self.where}: {message.splitlines()[0]}",
-            "connection failed": f"no connection to {self.where}: {message.splitlines()[0]}",
         }
         for kind, causes in ((UserError, lasting), (Unavailable, passing)):
             for cause, text in causes.items():
                 if cause in message:
                     return kind(text)
         return None
+
+    def _explain_server(self, error: DBAPIError) -> UserError | None:
+        """A server that cannot be reached, or was lost on the way."""
+        if self.path is not None or not (isinstance(error, OperationalError) or error.connection_invalidated):
+            return None
+        return Unavailable(
+            f"no connection to {self.where}: {_first_line(str(error.orig))}. Nothing stored before was lost; check "
+            "that the server runs and that name, password and database are right."
+        )
 
     def _engine(self, role: str) -> sa.Engine:
         if role not in self._engines:
@@ -135,12 +151,7 @@ class Database:
 
     def _make_engine(self, role: str) -> sa.Engine:
         if self.path is None:
-            try:
-                return sa.create_engine(self._url, json_serializer=to_json)
-            except ModuleNotFoundError as error:
-                raise UserError(
-                    f"{self.where} needs a driver: pip install 'peft-harness[postgres]' ({error})."
-                ) from None
+            return self._make_server_engine(role)
         connect = {"writer": _connect_writer, "reader": _connect_reader, "migrator": _connect_migrator}[role]
         engine = sa.create_engine(
             "sqlite://", creator=partial(connect, self.path), poolclass=NullPool, json_serializer=to_json
@@ -150,6 +161,24 @@ class Database:
         statement = "BEGIN" if role == "reader" else "BEGIN IMMEDIATE"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
         return engine
+
+    def _make_server_engine(self, role: str) -> sa.Engine:
+        """An engine for PostgreSQL; a connection that was lost while a trial trained is made anew."""
+        options: dict[str, Any] = {"json_serializer": to_json, "pool_pre_ping": True}
+        if self._url.get_driver_name() == "psycopg":
+            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+        try:
+            engine = sa.create_engine(self._url, **options)
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.where} needs a driver: pip install 'peft-harness[postgres]' ({error}).") from None
+        if role != "reader":
+            return engine
+        # one consistent view over all statements of a transaction, as SQLite gives
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _first_line(message: str) -> str:
+    return message.strip().splitlines()[0].rstrip(".") if message.strip() else "no reason given"
 
 
 def _damaged(where: str) -> str:
@@ -187,8 +216,10 @@ def _parse(url: str) -> tuple[sa.URL, Path | None]:
         name = parsed.get_dialect().name
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise UserError(f"'{url}' is not a database URL: {error}. Give a file, or postgresql+psycopg://...") from None
-    if name != "sqlite":
+    if name == "postgresql":
         return parsed, None
+    if name != "sqlite":
+        raise UserError(f"'{name}' databases are not supported: give a file, or postgresql+psycopg://...")
     if not parsed.database or parsed.database == ":memory:":
         raise UserError(f"'{url}' names no file; give a path such as leaderboard.db.")
     return parsed, Path(parsed.database)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import Stop, Unavailable
 from harness.executors import Executor, interrupts_deferred
+from harness.leases import Leases
 from harness.pack.plan import Pack
 from harness.progress import Reporter
 from harness.records import Member, RunRecord
+from harness.redaction import redacted
 from harness.retrying import AGAIN
 from harness.trial import Trial
 
 if TYPE_CHECKING:
     from harness.store import Store
+
+POLL_SECONDS = 1.0
+"""How often a driver that waits for others looks again."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     """Had an ok run before."""
+    elsewhere: int = 0
+    """Were run well by another driver on the same database meanwhile."""
     left: int = 0
     """Not begun, or stopped, when the user interrupted."""
     interrupted: bool = False
@@ -76,6 +84,7 @@ class Outcome:
             self.ok + other.ok,
             self.failed + other.failed,
             self.skipped + other.skipped,
+            self.elsewhere + other.elsewhere,
             self.left + other.left,
             self.interrupted or other.interrupted,
             self.passed_over + other.passed_over,
@@ -113,8 +122,12 @@ def run_members(
     packer: Packer = one_by_one,
     conduct: Conduct = ORDINARY,
 ) -> Outcome:
-    """Run what `members` lack. After Ctrl-C the outcome says `interrupted`; nothing finished is lost."""
+    """Run what `members` lack. After Ctrl-C the outcome says `interrupted`; nothing finished is lost.
+
+    Several drivers may run the same members on one database: each trial is run by one of them; all wait for the end.
+    """
     trials = distinct_trials(members)
+    leases = Leases(store, trials)  # before it is asked what is done: what ends in between has ended elsewhere
     finished = store.finished([trial.id for trial in trials])
     missing = [trial for trial in trials if trial.id not in finished]
     latest = store.latest_status([trial.id for trial in missing])
@@ -126,7 +139,8 @@ def run_members(
     reporter.begin(labels, total=len(todo), skipped=outcome.skipped)
     try:
         if todo:
-            executor.run(packer(todo), _Recorder(store, reporter, outcome, conduct))
+            with leases.renewed():
+                _run_shared(todo, _Recorder(store, reporter, outcome, leases, conduct), executor, packer)
     except KeyboardInterrupt:
         outcome.interrupted = True
     except Stop as stop:
@@ -136,6 +150,30 @@ def run_members(
     finally:
         reporter.end()
     return outcome
+
+
+def _run_shared(todo: Sequence[Trial], recorder: _Recorder, executor: Executor, packer: Packer) -> None:
+    """Run those of the trials that no other driver is at work on, until each has ended, here or there."""
+    waits = False
+    while todo:
+        executor.run(_taken(packer(todo), recorder.leases), recorder)
+        todo = [trial for trial in todo if trial.id not in recorder.leases.taken]
+        there = recorder.leases.ended_elsewhere([trial.id for trial in todo])
+        for status in there.values():
+            recorder.ended_elsewhere(status)
+        todo = [trial for trial in todo if trial.id not in there]
+        if todo and not there:
+            if not waits:
+                recorder.note(f"{len(todo)} trials are under way in another driver; waiting for them")
+            waits = True
+            time.sleep(POLL_SECONDS)
+
+
+def _taken(packs: Sequence[Pack], leases: Leases) -> Iterator[Pack]:
+    """The packs without the trials that another driver has; a lease is taken when a pack is drawn."""
+    for pack in packs:
+        if taken := leases.take(pack):
+            yield tuple(taken)
 
 
 def distinct_trials(members: Sequence[Member]) -> list[Trial]:
@@ -150,13 +188,26 @@ def distinct_trials(members: Sequence[Member]) -> list[Trial]:
 class _Recorder:
     """Stores each record before anybody hears of it."""
 
-    def __init__(self, store: Store, reporter: Reporter, outcome: Outcome, conduct: Conduct) -> None:
+    def __init__(self, store: Store, reporter: Reporter, outcome: Outcome, leases: Leases, conduct: Conduct) -> None:
         self._store = store
         self._reporter = reporter
         self._outcome = outcome
+        self.leases = leases
         self._conduct = conduct
         self._broken = False
         """Whether the database takes no more records."""
+
+    def note(self, text: str) -> None:
+        """Say something beside the trials."""
+        self._reporter.note(text)
+
+    def ended_elsewhere(self, status: str) -> None:
+        """Count a trial that another driver has run."""
+        self._outcome.left -= 1
+        if status == "ok":
+            self._outcome.elsewhere += 1
+        else:
+            self._outcome.failed += 1
 
     def started(self, trial: Trial) -> None:
         self._reporter.started(trial)
@@ -168,29 +219,34 @@ class _Recorder:
         """Raises Stop when no more trials are to be run: a record cannot be stored, or an end was bad enough."""
         if self._broken:
             return
+        record = redacted(record)
         for wait in (*AGAIN, None):
-            if self._tried(record, wait):
-                break
+            with interrupts_deferred():
+                if self._stored(record, wait):
+                    break
             time.sleep(wait or 0.0)
         if self._conduct.fail_fast and record.status not in ("ok", "interrupted"):
             raise Stop("stopped: another trial did not end well, and the first one was to be the last")
 
-    def _tried(self, record: RunRecord, wait: float | None) -> bool:
-        """Whether the record could be stored; False if it is to be tried again after `wait` seconds."""
+    def _stored(self, record: RunRecord, wait: float | None) -> bool:
+        """Whether the record could be stored; False if that is to be tried again after `wait` seconds."""
         try:
-            with interrupts_deferred():
-                self._keep(record)
+            run_id = self._store.add_run(record)
         except Exception as error:
             if isinstance(error, Unavailable) and wait is not None:
                 self._reporter.note(f"a run is not stored yet, next try in {wait:g} s: {error}")
                 return False
             self._broken = True
             raise Stop("stopped: the database took no more runs", error) from error
+        self._count(record, run_id)
         return True
 
-    def _keep(self, record: RunRecord) -> None:
-        self._outcome.run_ids.append(self._store.add_run(record))
+    def _count(self, record: RunRecord, run_id: str) -> None:
+        self.leases.add_own(run_id)
+        with contextlib.suppress(Unavailable):  # a lease that cannot be given back runs out by itself
+            self.leases.release([record.trial.id])
         self._conduct.stored(record)
+        self._outcome.run_ids.append(run_id)
         if record.status == "ok":
             self._outcome.ok += 1
         elif record.status != "interrupted":

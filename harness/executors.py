@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -52,8 +52,11 @@ class Executor(Protocol):
         """`function(argument, settings)` computed where trials run; a UserError in it is raised here."""
         ...
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
-        """Run all trials. On KeyboardInterrupt or Stop what is under way ends and is handed over as `interrupted`."""
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
+        """Run all trials; a pack is drawn when there is room for it.
+
+        On KeyboardInterrupt or Stop what is under way ends and is handed over as `interrupted`.
+        """
         ...
 
     def close(self) -> None:
@@ -172,7 +175,7 @@ class InProcess:
     def call(self, function: Calculation, argument: Any) -> Any:
         return function(argument, self._settings)
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         from harness.pack.run import run_trials
 
         under_way = UnderWay(listener)

@@ -37,7 +37,11 @@ _SHAPES = tuple(
 
 
 def redact(text: str) -> str:
-    """The text without what looks like a token, and without the value of any environment variable named like one."""
+    """The text without what looks like a token, and without the value of any environment variable named like one.
+
+    Zero bytes, which PostgreSQL keeps in no text, are spelled out.
+    """
+    text = text.replace("\0", "\\0")
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, STRUCK)
     for shape in _SHAPES:

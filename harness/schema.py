@@ -218,12 +218,12 @@ class Run(Base):
     provenance: Mapped[dict[str, Any]] = mapped_column(comment="JSON: what else is known of the run's making.")
 
 
-class Claim(Base):
-    __tablename__ = "claims"
+class Lease(Base):
+    __tablename__ = "leases"
     __table_args__ = {"comment": "Which driver is at work on which trial, so that no other one does it too."}
 
     trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id"), primary_key=True, comment="The trial.")
-    owner: Mapped[str | None] = mapped_column(String(32), comment="Id of the driver; NULL: nobody.")
+    owner: Mapped[str | None] = mapped_column(String(64), comment="The driver: machine, process; NULL: nobody.")
     expires_at: Mapped[datetime | None] = mapped_column(comment="When others may take it, unless it is renewed.")
 
 

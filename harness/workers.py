@@ -8,7 +8,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -82,6 +82,8 @@ class Workers:
         self._context = multiprocessing.get_context("spawn")
         self._jobs = jobs
         self._workers: list[_Worker] = []
+        self._again: list[_Order] = []
+        """What was put back."""
 
     def call(self, function: Calculation, argument: Any) -> Any:
         self._open()
@@ -96,15 +98,12 @@ class Workers:
             raise result
         return result
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
-        self._waiting = [_Order(pack) for pack in reversed(packs)]
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
+        self._packs, self._again = iter(packs), []
         self._under_way = UnderWay(listener)
         self._open()
         try:
-            while self._waiting or self._busy():
-                for worker in self._workers:
-                    if worker.order is None and (order := self._next_order()) is not None:
-                        self._assign(worker, order)
+            while self._assigned() or self._again:
                 self._listen()
         except (KeyboardInterrupt, Stop) as end:
             with interrupts_ignored():
@@ -138,12 +137,22 @@ class Workers:
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.order is not None]
 
+    def _assigned(self) -> bool:
+        """Give every idle worker something to do, as far as there is something; whether any is at work then."""
+        for worker in self._workers:
+            if worker.order is None and (order := self._next_order()) is not None:
+                self._assign(worker, order)
+        return bool(self._busy())
+
     def _next_order(self) -> _Order | None:
+        """What was put back and is due, else the next pack, which is drawn only now that a worker is free for it."""
         now = time.monotonic()
-        due = next((order for order in reversed(self._waiting) if order.not_before <= now), None)
+        due = next((order for order in self._again if order.not_before <= now), None)
         if due is not None:
-            self._waiting.remove(due)
-        return due
+            self._again.remove(due)
+            return due
+        pack = next(self._packs, None)
+        return None if pack is None else _Order(pack)
 
     def _assign(self, worker: _Worker, order: _Order) -> None:
         worker.order, worker.left, worker.ready = order, {trial.id: trial for trial in order.pack}, None
@@ -170,7 +179,7 @@ class Workers:
         """Seconds until there is something to do if nobody says anything."""
         due = [worker.deadline(self._settings.timeout) for worker in self._busy() if not worker.overran]
         if len(self._busy()) < len(self._workers):
-            due += [order.not_before for order in self._waiting]
+            due += [order.not_before for order in self._again]
         nearest = min(due, default=math.inf)
         return None if math.isinf(nearest) else max(0.0, nearest - time.monotonic())
 
@@ -203,13 +212,13 @@ class Workers:
             return
         if len(order.pack) > 1:
             half = -(-len(left) // 2)
-            self._waiting += [_Order(pack) for pack in (left[half:], left[:half]) if pack]
+            self._again += [_Order(pack) for pack in (left[:half], left[half:]) if pack]
         elif worker.overran:
             reason = f"it took longer than {self._settings.timeout:g} s, the limit that was set"
             self._under_way.end("timeout", reason, left)
         elif worker.process.exitcode == -signal.SIGKILL and order.tries < len(AGAIN):
             due = time.monotonic() + AGAIN[order.tries]
-            self._waiting.insert(0, _Order(order.pack, order.tries + 1, due))
+            self._again.append(_Order(order.pack, order.tries + 1, due))
         else:
             tried = f" (tried {order.tries + 1} times)" if order.tries else ""
             self._under_way.end("failed", f"the worker process died: {_cause_of_death(worker.process)}{tried}", left)

@@ -149,6 +149,8 @@ def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:
 
 def _summary(outcome: Outcome, db: str) -> str:
     counts = f"{outcome.ok} trials ended well, {outcome.failed} did not, {outcome.skipped} were done before"
+    if outcome.elsewhere:
+        counts += f", {outcome.elsewhere} were run by another driver"
     if outcome.passed_over:
         counts += f", {outcome.passed_over} ended badly before and were not tried again"
     if outcome.stopped:

@@ -74,7 +74,8 @@ def test_parameters_and_optimizer_are_the_same_bits(saved: Settings, monkeypatch
     class Watched(loop.Trainer):
         def run(self, *given: Any) -> bool:
             ended = super().run(*given)
-            moments = [value for state in self.optimizer.state.values() for value in state.values()]
+            states = [self.optimizer.state[parameter] for parameter in self.parameters]
+            moments = [state[name] for state in states for name in ("step", "exp_avg", "exp_avg_sq")]
             ends.append([value.clone() for value in (*self.parameters, *moments)])
             return ended
 

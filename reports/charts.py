@@ -1,60 +1,43 @@
-"""Charts as SVG text, drawn from views with Altair and vl-convert: no browser, no network.
-
-Colours of text and lines come from the page's style sheet, so that a chart follows the light or dark page.
-Points carry their row's mark (colour and shape) and their name; nothing is told by colour alone.
-"""
+"""Score over parameters and over training size, drawn from views."""
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
-import vl_convert
+import numpy as np
 
 from reports import formats
 from reports.cells import Cell
 from reports.labels import CHARACTER, GAP, HEIGHT, Anchor, place
-from reports.marks import GREY, Mark
+from reports.marks import GREY
+from reports.plots.drawing import Chart, Marks, Size, finish, says
 from reports.views import Board, BoardRow, CurvePanel
 
-Marks = Mapping[str, Mark]
-"""Row label -> mark."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Inner width and height of a plot in pixels."""
-
-    width: int
-    height: int
-
-
+Interval = tuple[float, float]
 SCATTER = Size(640, 340)
 PANEL = Size(300, 210)
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A drawing with what a reader who cannot see it needs."""
-
-    title: str
-    description: str
-    svg: str
-
-
-@dataclass(frozen=True)
 class _Point:
-    """One mark with its name (empty: none), position in axis units, and spread of the score."""
+    """One mark with its name (empty: none), position in axis units, score and interval (None: not known)."""
 
     label: str
+    title: str
     name: str
     x: float
     cell: Cell
+    interval: Interval | None = None
+
+    @property
+    def words(self) -> str:
+        """What it says on hover."""
+        known = f", 95 % {formats.ends(*self.interval)}" if self.interval else ""
+        return f"{self.title}: {formats.score(self.cell.mean)} {formats.spread(self.cell.spread)}{known}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +50,12 @@ class _Axis:
     ticks: Mapping[float, str]
 
 
-def score_over_parameters(board: Board, marks: Marks) -> tuple[Chart, list[BoardRow]] | None:
-    """Average score over adapter parameters (log scale; zero has a tick of its own at the left).
+def score_over_parameters(
+    board: Board, marks: Marks, intervals: Mapping[str, Interval] | None = None
+) -> tuple[Chart, list[BoardRow]] | None:
+    """Average score over adapter parameters (log scale; zero has a tick of its own at the left), and the Pareto front.
+
+    intervals: 95 %, by row label. The front is that of the averages as they are, without controls.
 
     A control far below the rest would squeeze them all: it is left out and returned beside the chart, to be
     named under it. None if no row has an average.
@@ -85,19 +72,64 @@ def score_over_parameters(board: Board, marks: Marks) -> tuple[Chart, list[Board
     if zero is not None:
         ticks = {zero: "0", **ticks}
     axis = _Axis("Adapter parameters (log scale)", (zero if zero is not None else first) - 0.3, last + 0.1, ticks)
-    points = [
-        _Point(row.label, row.title, x if (x := logs[row.label]) is not None else axis.low + 0.3, row.average)
-        for row in drawn
-    ]
+    points = _apart(
+        [
+            _Point(
+                row.label,
+                row.title,
+                row.title,
+                x if (x := logs[row.label]) is not None else axis.low + 0.3,
+                row.average,
+                (intervals or {}).get(row.label),
+            )
+            for row in drawn
+        ],
+        axis,
+    )
+    front = _front(drawn, points)
     told = "Average score and adapter parameters: " + "; ".join(
         f"{row.title} {formats.score(row.average.mean)}, {formats.span(row.costs.adapter_params)}" for row in drawn
     )
-    chart = _plot(points, axis, marks, SCATTER, lines=False)
-    return Chart("Average score over adapter parameters", told, _tidy(chart, "Average score")), low_controls
+    if front:
+        told += ". On the Pareto front: " + ", ".join(point.title for point in front)
+    y_title = "Score × 100, ± 1 standard deviation" + (", thin: 95 %" if intervals else "")
+    chart = _plot(points, axis, marks, SCATTER, y_title, [_front_line(front, axis)] if len(front) > 1 else [])
+    return finish(chart, "Average score over adapter parameters", told, [p.title for p in points]), low_controls
+
+
+def _apart(points: list[_Point], axis: _Axis) -> list[_Point]:
+    """Points with as many parameters side by side, 7 pixels from each other."""
+    step = 7 * (axis.high - axis.low) / SCATTER.width
+    moved = []
+    for index, point in enumerate(points):
+        same = [k for k, other in enumerate(points) if abs(other.x - point.x) < step / 2]
+        moved.append(replace(point, x=point.x + (same.index(index) - (len(same) - 1) / 2) * step))
+    return moved
+
+
+def _front(rows: Sequence[BoardRow], points: Sequence[_Point]) -> list[_Point]:
+    """The contenders that no other beats in score for as many parameters, from few parameters to many."""
+    from harness.stats.efficiency import on_front  # brings SciPy
+
+    pairs = [(row, point) for row, point in zip(rows, points, strict=True) if not row.control]
+    scores = np.array([row.average.mean for row, _ in pairs], float)
+    costs = np.array([row.costs.adapter_params.high if row.costs.adapter_params else math.nan for row, _ in pairs])
+    found = [point for (_, point), is_on in zip(pairs, on_front(scores, costs), strict=True) if is_on]
+    return sorted(found, key=lambda point: (point.x, point.cell.mean))
+
+
+def _front_line(front: Sequence[_Point], axis: _Axis) -> alt.Chart:
+    """The best score that so many parameters have reached: steps from point to point, on to the right end."""
+    steps = [(point.x, 100 * (point.cell.mean or 0.0)) for point in front]
+    values = [{"x": x, "y": y, "order": order} for order, (x, y) in enumerate([*steps, (axis.high, steps[-1][1])])]
+    line = alt.Chart(alt.Data(values=values)).mark_line(
+        interpolate="step-after", strokeWidth=1.25, strokeDash=[4, 3], stroke=GREY
+    )
+    return line.encode(alt.X("x:Q"), alt.Y("y:Q"), alt.Order("order:Q"))
 
 
 def size_curves(panel: CurvePanel, marks: Marks) -> Chart:
-    """Score over training size on one task: mean and spread of every row; "all" stands last."""
+    """Score over training size on one task: mean of every row in a band of its spread; "all" stands last."""
     sizes = panel.sizes
     known = [math.log2(size) for size in sizes if size]
     after = (max(known) + 1.0) if known else 0.0
@@ -109,7 +141,7 @@ def size_curves(panel: CurvePanel, marks: Marks) -> Chart:
     right = max(at.values()) + min(room, 0.6) * width / (1 - min(room, 0.6))
     axis = _Axis("Training rows (log scale)", min(at.values()) - 0.04 * width, right, ticks)
     points = [
-        _Point(curve.label, curve.title if point is curve.points[-1] else "", at[point.size], point.cell)
+        _Point(curve.label, curve.title, curve.title if point is curve.points[-1] else "", at[point.size], point.cell)
         for curve in panel.curves
         for point in curve.points
     ]
@@ -118,7 +150,21 @@ def size_curves(panel: CurvePanel, marks: Marks) -> Chart:
         for curve in panel.curves
     )
     title = f"{panel.task.title} over training size"
-    return Chart(title, told, _tidy(_plot(points, axis, marks, PANEL, lines=True), title))
+    names = [point.title for point in points]
+    bands = _bands(points, axis, marks)
+    chart = _plot(points, axis, marks, PANEL, "Score × 100, ± 1 standard deviation", bands)
+    return finish(chart, title, told, names, toggles=True)
+
+
+def _bands(points: Sequence[_Point], axis: _Axis, marks: Marks) -> list[alt.Chart]:
+    """A band of one spread each way and a line for each row of several points."""
+    data = alt.Data(values=_data(points, marks, *_score_range(points)))
+    base = alt.Chart(data).encode(alt.X("x:Q"), alt.Description("row:N"))
+    colour, detail = alt.Color("colour:N", scale=None), alt.Detail("label:N")
+    area = base.mark_area(opacity=0.13).encode(
+        alt.Y("low:Q"), alt.Y2("high:Q"), alt.Fill("colour:N", scale=None), detail
+    )
+    return [area, base.mark_line(strokeWidth=1.75).encode(alt.Y("y:Q"), colour, detail)]
 
 
 def _without_low_controls(rows: Sequence[BoardRow]) -> tuple[list[BoardRow], list[BoardRow]]:
@@ -139,8 +185,10 @@ def _log_parameters(row: BoardRow) -> float | None:
     return (math.log10(span.low) + math.log10(span.high)) / 2
 
 
-def _plot(points: Sequence[_Point], axis: _Axis, marks: Marks, size: Size, lines: bool) -> alt.LayerChart:
-    """Points with error bars of one spread each way, their names, and lines between the points of a row."""
+def _plot(
+    points: Sequence[_Point], axis: _Axis, marks: Marks, size: Size, y_title: str, below: Sequence[alt.Chart]
+) -> alt.LayerChart:
+    """Points with their names, on top of the layers `below`; bars of spread and interval unless these are bands."""
     low, high = _score_range(points)
     x = alt.X(
         "x:Q",
@@ -150,24 +198,31 @@ def _plot(points: Sequence[_Point], axis: _Axis, marks: Marks, size: Size, lines
     y = alt.Y(
         "y:Q",
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-        axis=alt.Axis(title="Score × 100, ± 1 standard deviation", tickCount=5),
+        axis=alt.Axis(title=y_title, tickCount=5),
     )
-    base = alt.Chart(alt.Data(values=_data(points, marks))).encode(x)
+    base = alt.Chart(alt.Data(values=_data(points, marks, low, high))).encode(x, alt.Description("words:N"))
     colour = alt.Color("colour:N", scale=None)
-    layers = [base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(alt.Y("low:Q"), alt.Y2("high:Q"), colour)]
-    if lines:
-        layers.append(base.mark_line(strokeWidth=1.5).encode(y, colour, alt.Detail("label:N")))
+    bars = []
+    if size is SCATTER:
+        for ends, width in ((("least", "most"), 1), (("low", "high"), 2.5)):
+            rule = base.mark_rule(strokeWidth=width, opacity=0.6)
+            bars.append(rule.encode(alt.Y(f"{ends[0]}:Q"), alt.Y2(f"{ends[1]}:Q"), colour))
     shape, fill = alt.Shape("path:N", scale=None), alt.Fill("fill:N", scale=None)
-    layers.append(base.mark_point(size=90, opacity=1).encode(y, colour, fill, shape))
-    return alt.layer(*layers, *_names(points, axis, (low, high), size)).properties(width=size.width, height=size.height)
+    dots = base.mark_point(size=90, opacity=1).encode(y, colour, fill, shape)
+    layers = [*below, *bars, dots, *_names(points, axis, (low, high), size)]
+    return alt.layer(*layers).properties(width=size.width, height=size.height)
 
 
-def _data(points: Sequence[_Point], marks: Marks) -> list[dict[str, Any]]:
+def _data(points: Sequence[_Point], marks: Marks, bottom: float, top: float) -> list[dict[str, Any]]:
+    """A record for each point; intervals end at the frame, which spans from `bottom` to `top`."""
     rows = []
-    for point in points:
+    for index, point in enumerate(points):
         mark, mean, spread = marks[point.label], 100 * (point.cell.mean or 0.0), 100 * (point.cell.spread or 0.0)
+        least, most = (min(max(100 * end, bottom), top) for end in point.interval) if point.interval else (mean, mean)
         looks = {"colour": mark.colour, "fill": mark.fill, "path": mark.path, "label": point.label}
-        rows.append({"x": point.x, "y": mean, "low": mean - spread, "high": mean + spread, **looks})
+        told = {"words": says(index, point.words), "row": says(index, point.title)}
+        ends = {"low": mean - spread, "high": mean + spread, "least": least, "most": most}
+        rows.append({"x": point.x, "y": mean, **ends, **looks, **told})
     return rows
 
 
@@ -201,7 +256,7 @@ def _names(points: Sequence[_Point], axis: _Axis, scores: tuple[float, float], s
     ]
     for leftward, align in ((False, "left"), (True, "right")):
         names = alt.Chart(alt.Data(values=[row for row in rows if row["leftward"] == leftward]))
-        text = names.mark_text(align=align, baseline="middle", fontSize=12)  # type: ignore[arg-type]
+        text = names.mark_text(align=align, baseline="middle", fontSize=12, limit=220)  # type: ignore[arg-type]
         layers.append(text.encode(alt.X("x:Q"), alt.Y("y:Q"), alt.Text("name:N")))
     return layers
 
@@ -217,22 +272,3 @@ def _tick_names(axis: _Axis) -> str:
     """A Vega expression from a tick's value to its name; both are ours, never a user's."""
     tests = (f"abs(datum.value - {value!r}) < 1e-6 ? '{name}' : " for value, name in axis.ticks.items())
     return "".join(tests) + "''"
-
-
-def _tidy(chart: alt.LayerChart, title: str) -> str:
-    """The chart as SVG to be put into a page: one labelled image, no background, no style of its own."""
-    configured = (
-        chart.configure(background="transparent", font="Helvetica, Arial, sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(titleFontWeight="normal", titlePadding=8)
-    )
-    svg: str = vl_convert.vegalite_to_svg(
-        configured.to_dict(validate=False)
-    )  # twice as fast; the tests look at the result
-    opening = re.match(r"<svg[^>]*?(width=\"[\d.]+\" height=\"[\d.]+\" viewBox=\"[^\"]*\")[^>]*>", svg)
-    assert opening is not None
-    body = svg[opening.end() :]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{html.escape(title)}" '
-        f"{opening.group(1)}>{body}"
-    )

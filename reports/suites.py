@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports import charts
 from reports.comparisons import Comparison, Pair, compare
 from reports.efficiency import budget_panels, crossings, fronts
+from reports.figures import suite_figures
 from reports.judged import judged_boards
 from reports.marks import mark_of
 from reports.names import compare_file, pair_file
-from reports.pages import SuitePage, scatter_of
+from reports.pages import SuitePage
 from reports.ranks import row_standings
 from reports.rows import SuiteRows, load_suite, rows_as_csv, rows_as_json
 from reports.summaries import Picture, SuiteSummary
@@ -45,26 +45,24 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
     controls = frozenset(row.label for row in view.rows if row.control)
     marks = {label: mark_of(label, view.labels, controls) for label in view.labels}
     judged = judged_boards(store, view)
-    scatter, note = scatter_of(view, marks)
-    curves = tuple((panel, charts.size_curves(panel, marks)) for panel in view.panels)
     main = view.main
     first = judged.get((main.grid, main.protocol)) if main else None
     comparison = compare(store, main, first, _right_or_wrong(rows)) if main and first else None
     searched = rows if name.endswith(SEARCH) else load_suite(store, search) if search else None
+    tried = searched.rows if searched else ()
+    figures = suite_figures(view, marks, first, comparison, budget_panels(tried), tried)
     page = SuitePage(
         view=view,
         marks=marks,
-        scatter=scatter,
-        scatter_note=note,
-        curves=curves,
+        figures=figures,
         protocol_notes=dict(notes),
         judged=judged,
         fronts=fronts(main, first) if main and first else (),
         crossings=tuple((panel, found) for panel in view.panels if (found := crossings(store, view, panel))),
-        budgets=budget_panels(searched.rows) if searched else (),
         comparison=comparison,
     )
-    picture = Picture(scatter.title, scatter.description, scatter.svg, note) if scatter else None
+    scatter = figures.scatter
+    picture = Picture(scatter.title, scatter.description, scatter.svg, figures.scatter_note) if scatter else None
     title = searched.title if searched and search else None
     return Suite(page, summarise(view, marks, judged, picture), title)
 
@@ -90,6 +88,8 @@ def files(suite: Suite, render: Render) -> Iterator[tuple[str, str]]:
         yield from _pairs(page, page.comparison, render, context)
     first = {section.grid: page.standings(section.boards[0]) for section in page.view.sections}
     standings = row_standings(page.view, first)
+    for name, chart in page.figures.by_name().items():
+        yield page.chart_file(name), chart.file
     yield page.json_file, rows_as_json(page.view.rows, standings)
     yield page.csv_file, rows_as_csv(page.view.rows, standings)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from reports.cells import RowCosts, costs_of
 from reports.commands import run_suite
-from reports.figures import Figures
+from reports.gallery import Gallery
 from reports.judged import Judged
 from reports.marks import Mark
 from reports.names import anchor, compare_file, pair_file, row_file, run_file, slug, suite_file
-from reports.plots.drawing import Chart
+from reports.plots.chart import Chart
 from reports.ranks import Standings, shares_rank, unranked
 from reports.rows import Row
 from reports.strips import Strip, strips
@@ -50,6 +50,11 @@ class RunGroup:
         """Whether any of them read a held-out text."""
         return any(row.perplexity_after is not None for row in self.rows)
 
+    @property
+    def tells_starts(self) -> bool:
+        """Whether any of them began elsewhere than at the pretrained weights."""
+        return any(row.start_seconds is not None for row in self.rows)
+
 
 @dataclass(frozen=True)
 class StackCosts:
@@ -67,7 +72,7 @@ class SuitePage:
 
     view: SuiteView
     marks: dict[str, Mark]
-    figures: Figures
+    plots: Gallery
     protocol_notes: dict[str, str]
     judged: Mapping[tuple[str, str], Judged]
     """By grid and protocol."""
@@ -92,18 +97,6 @@ class SuitePage:
     def pair_link(self, first: str, second: str) -> str:
         return self.root + pair_file(self.view.name, first, second)
 
-    def chart_file(self, name: str) -> str:
-        """A chart as a file of its own."""
-        return f"charts/{slug(self.view.name)}/{name}.svg"
-
-    def chart_link(self, chart: Chart) -> str:
-        """Link to the file of one of the page's charts."""
-        return self.root + self.chart_file(self._chart_names[id(chart)])
-
-    @cached_property
-    def _chart_names(self) -> dict[int, str]:
-        return {id(chart): name for name, chart in self.figures.by_name().items()}
-
     @property
     def json_file(self) -> str:
         return f"data/{slug(self.view.name)}.json"
@@ -115,6 +108,13 @@ class SuitePage:
     @property
     def run_command(self) -> str:
         return run_suite(self.view.name)
+
+    def chart_file(self, chart: Chart) -> str:
+        """The file of one of the suite's plots."""
+        return f"suites/{slug(self.view.name)}/charts/{chart.file}"
+
+    def chart_link(self, chart: Chart) -> str:
+        return self.root + self.chart_file(chart)
 
     def row_file(self, label: str) -> str:
         """The page of one row's runs."""

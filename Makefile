@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test lint
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
-BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite
+BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
 	$(BIN)/python -m benchmarks.report
@@ -40,7 +40,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf site build *.egg-info
+	rm -rf site .site.build.json build *.egg-info
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

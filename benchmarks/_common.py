@@ -19,6 +19,8 @@ from harness.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 """Where each benchmark writes its JSON, and `benchmarks.report` reads."""
+STATISTICS = RESULTS / "statistics"
+"""Where benchmarks of what the statistics promise write theirs: no times, and no part of docs/performance.md."""
 
 Cell = str | int | float | None
 Item = TypeVar("Item")
@@ -145,7 +147,7 @@ def report(result: Result, folder: Path | None) -> None:
         print(f"{target.what}: {shown(target.measured)}, to reach {target.wanted}: {verdict}")
     for note in result.notes:
         print(f"- {note}")
-    if result.quick and folder == RESULTS:
+    if result.quick and folder in (RESULTS, STATISTICS):
         print("not written: figures of toy size say nothing (--out DIR writes them)")
     elif folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

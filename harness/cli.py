@@ -16,6 +16,7 @@ from harness.commands import (
     claiming,
     exporting,
     listing,
+    publishing,
     reporting,
     running,
     starting,
@@ -56,6 +57,8 @@ app.command()(checking.check)
 app.command()(starting.new)
 app.command()(exporting.export)
 app.command()(reporting.site)
+app.command()(publishing.publish)
+app.command()(publishing.serve)
 app.command()(reporting.readme)
 app.command()(verifying.verify)
 app.command()(verifying.rescore)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.schema import SCHEMA_VERSION, VERSION_TABLE
 
 BUSY_SECONDS = 60.0
@@ -40,6 +40,8 @@ class Database:
     """One database by path or URL. Connections are made per transaction, and are safe to make in threads."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
+        """As it was given; it may hold a password."""
         self._url, self.path = _parse(url)
         self.where = self._url.render_as_string(hide_password=True) if self.path is None else f"'{self.path}'"
         """The database's name in messages."""
@@ -71,8 +73,17 @@ class Database:
             number = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
         return None if number is None else int(number)
 
-    def migrate(self) -> None:
-        """Bring the schema to the version of this code, in one transaction; creates the tables of a new one."""
+    def check_length(self) -> None:
+        """Raise UserError for an SQLite file that is shorter than its header says: what is missing is not noticed
+        until it is read, and what is written meanwhile would be lost with it.
+        """
+        if self.path is not None and _is_short(self.path):
+            time.sleep(0.2)  # another process may just have been moving its log into the file
+            if _is_short(self.path):
+                raise UserError(_damaged(self.where))
+
+    def migrate(self, version: int = SCHEMA_VERSION) -> None:
+        """Bring the schema to a version, in one transaction; creates the tables of a new database."""
         from alembic import command
         from alembic.config import Config
 
@@ -82,7 +93,7 @@ class Database:
             config.attributes["connection"] = connection
             if self.path is None:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
-            command.upgrade(config, f"{SCHEMA_VERSION:04d}")
+            command.upgrade(config, f"{version:04d}")
             if self.path is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
                 raise RuntimeError(f"migrating {self.where} would break its references: {broken}")
 
@@ -100,31 +111,37 @@ class Database:
             explanation = self._explain(str(error.orig)) or self._explain_server(error)
             if explanation is None:
                 raise
-            raise UserError(explanation) from error
+            raise explanation from error
 
-    def _explain(self, message: str) -> str | None:
-        causes = {
+    def _explain(self, message: str) -> UserError | None:
+        lasting = {
             "file is not a database": f"{self.where} is not an SQLite database; name another file with --db.",
-            "malformed": f"{self.where} is damaged or cut short; restore it from a copy (git checkout, backup).",
-            "disk is full": f"no space left on the disk of {self.where}; nothing stored before was lost. "
-            "Make room and run the same command again.",
+            "malformed": _damaged(self.where),
             "readonly": f"{self.where} cannot be written: make file and folder writable, or name another with --db.",
             "unable to open": f"{self.where} cannot be opened: make file and folder writable, or name another "
             "with --db.",
-            "locked": f"{self.where} was busy with another process for {BUSY_SECONDS:g} s; run the same command again.",
-            "disk I/O error": f"reading or writing {self.where} failed (disk I/O error); nothing stored before "
-            "was lost. Check the disk and run the same command again.",
             "read-only transaction": f"{self.where} cannot be written: this was opened for reading, or the server only "
             "reads.",
             "permission denied": f"{self.where} refused: {_first_line(message)}; ask its owner for the right.",
         }
-        return next((text for cause, text in causes.items() if cause in message), None)
+        passing = {
+            "disk is full": f"no space left on the disk of {self.where}; nothing stored before was lost. "
+            "Make room and run the same command again.",
+            "locked": f"{self.where} was busy with another process for {BUSY_SECONDS:g} s; run the same command again.",
+            "disk I/O error": f"reading or writing {self.where} failed (disk I/O error); nothing stored before "
+            "was lost. Check the disk and run the same command again.",
+        }
+        for kind, causes in ((UserError, lasting), (Unavailable, passing)):
+            for cause, text in causes.items():
+                if cause in message:
+                    return kind(text)
+        return None
 
-    def _explain_server(self, error: DBAPIError) -> str | None:
+    def _explain_server(self, error: DBAPIError) -> UserError | None:
         """A server that cannot be reached, or was lost on the way."""
         if self.path is not None or not (isinstance(error, OperationalError) or error.connection_invalidated):
             return None
-        return (
+        return Unavailable(
             f"no connection to {self.where}: {_first_line(str(error.orig))}. Nothing stored before was lost; check "
             "that the server runs and that name, password and database are right."
         )
@@ -164,6 +181,32 @@ class Database:
 
 def _first_line(message: str) -> str:
     return message.strip().splitlines()[0].rstrip(".") if message.strip() else "no reason given"
+
+
+def _damaged(where: str) -> str:
+    return (
+        f"{where} is damaged or cut short; restore it from a copy (git checkout, backup), or save its good rows: "
+        "`python -m harness db salvage DAMAGED NEW`."
+    )
+
+
+def _is_short(path: Path) -> bool:
+    """Whether an SQLite file lacks pages that its header counts; False if it cannot be told."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+        length = path.stat().st_size
+    except OSError:
+        return False
+    known = len(header) == 100 and header[24:28] == header[92:96]  # else too old for the number to count
+    if not known or _log_of(path).is_file():  # a log may hold the rest
+        return False
+    size, pages = (int.from_bytes(header[first:last], "big") for first, last in ((16, 18), (28, 32)))
+    return length < pages * (65536 if size == 1 else size)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _parse(url: str) -> tuple[sa.URL, Path | None]:
@@ -221,7 +264,7 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     """
     if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
         connection = _connect(path, "mode=rw")
-    elif path.with_name(path.name + "-wal").exists():
+    elif _log_of(path).exists():
         connection = _connect(path, "mode=ro")
     else:
         connection = _connect(path, "mode=ro&immutable=1")

@@ -61,7 +61,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
             recipe.accumulation >= 1 and recipe.batch_size % recipe.accumulation == 0,
             f"at least 1 and divide batch_size = {recipe.batch_size}",
         ),
-        "learning_rate": (recipe.learning_rate > 0, "above 0"),
+        "learning_rate": (recipe.learning_rate >= 0, "at least 0"),
         "head_learning_rate": (recipe.head_learning_rate > 0, "above 0"),
         "weight_decay": (recipe.weight_decay >= 0, "at least 0"),
         "warmup_ratio": (0 <= recipe.warmup_ratio < 1, "in [0, 1)"),

@@ -30,6 +30,7 @@ class Recipe:
     1 draws batches at random. Length often says something about the label, so that large pools cost scores.
     """
     learning_rate: float = 5e-4
+    """0: what the method added stays as the start left it, and the head alone learns: what the start is worth."""
     head_learning_rate: float = 5e-4
     weight_decay: float = 0.01
     schedule: Literal["linear", "cosine", "constant"] = "linear"

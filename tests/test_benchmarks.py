@@ -10,11 +10,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from method_support import context
 from scipy import stats
 from transformers import AutoModelForCausalLM
 
-from benchmarks import _common, _rows, dropout_scores, llm_step, overhead, report, scaling, solo, starter_suite, vs_peft
+from benchmarks import (
+    _common,
+    _rows,
+    dropout_scores,
+    llm_step,
+    overhead,
+    report,
+    scaling,
+    site,
+    solo,
+    starter_suite,
+    twins,
+    vs_peft,
+)
+from harness.api import LinearMethod
+from harness.plugins import discover, make_method
 from harness.settings import Settings
+from harness.suite_file import load_suite
 
 TOY = ["--quick", "--device", "cpu"]
 RESULT = _common.Result(
@@ -34,6 +51,26 @@ def result() -> _common.Result:
     return dataclasses.replace(
         RESULT, machine=_common.machine(Settings(data_root=None, models_root=None, device="cpu"))
     )
+
+
+# ------------------------------------------------------------------------------------------ twins
+
+
+def test_twins_differ_in_name_and_draws_alone(tmp_path: Path) -> None:
+    plugin, suite = tmp_path / "lora_twin.py", tmp_path / "twins.toml"
+    plugin.write_text(twins.PLUGIN)
+    suite.write_text(twins.suite_text(seeds=2))
+    plugins = discover((plugin,))
+    found = load_suite(str(suite), plugins)
+    assert [entry.label for entry in found.methods] == list(twins.ROWS)
+    assert tuple(entry.name for entry in found.tasks) == twins.TASKS
+    first, second = (make_method(plugins.methods[row], {}) for row in twins.ROWS)
+    assert isinstance(first, LinearMethod)
+    assert isinstance(second, LinearMethod)
+    assert dataclasses.asdict(first) == dataclasses.asdict(second)
+    ours, twin = (method.init(torch.ones(9, 8), context(torch.ones(9, 8))) for method in (first, second))
+    assert torch.equal(ours["B"].tensor, twin["B"].tensor)
+    assert not torch.equal(ours["A"].tensor, twin["A"].tensor)
 
 
 # ------------------------------------------------------------------------------------------ steps
@@ -156,7 +193,7 @@ def test_sides_take_turns() -> None:
     assert "".join(order) == "abbaab"
 
 
-@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite])
+@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite, site])
 def test_the_command_kept_repeats_the_run_and_names_no_folder(module: object, tmp_path: Path) -> None:
     options = module.parsed([*TOY, "--out", str(tmp_path)])  # type: ignore[attr-defined]
     words = shlex.split(options.command)

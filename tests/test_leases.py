@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lease_support
 import pytest
 from lease_support import Quick, dead_here, elsewhere, plan
 
 from harness.execution import run_members
-from harness.executors import Waiting
 from harness.leases import Leases, gone, this_driver
 from harness.progress import Silent
+from harness.settings import Settings
 from harness.store import Store, open_store
+from harness.workers import Workers
+from harness.workers import _Order as Order
 
 
 @pytest.fixture
@@ -67,19 +71,18 @@ def test_an_executor_that_leaves_a_trial_out_is_not_asked_for_ever(store: Store)
     assert (outcome.ok, outcome.left) == (0, 2)
 
 
-def test_packs_are_drawn_one_at_a_time_and_those_put_back_come_first() -> None:
+def test_packs_are_drawn_one_at_a_time_and_those_put_back_come_first_when_they_are_due(settings: Settings) -> None:
     drawn: list[int] = []
 
-    def packs() -> Iterator[tuple[int, ...]]:
+    def packs() -> Iterator[Any]:
         for number in range(3):
             drawn.append(number)
             yield (number,)
 
-    waiting = Waiting(packs())  # type: ignore[arg-type]
+    workers = Workers(1, settings)
+    workers._packs = packs()
     assert drawn == []
-    assert waiting
-    assert waiting.pop() == (0,)
+    assert workers._next_order() == Order((0,))  # type: ignore[arg-type]
     assert drawn == [0]
-    waiting += [(8,), (9,)]  # type: ignore[list-item]
-    assert [waiting.pop() for _ in range(4)] == [(9,), (8,), (1,), (2,)]
-    assert not waiting
+    workers._again = [Order((7,), 1, math.inf), Order((8,), 1, 0.0)]  # type: ignore[arg-type]
+    assert [order and order.pack for order in (workers._next_order() for _ in range(4))] == [(8,), (1,), (2,), None]

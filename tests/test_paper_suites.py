@@ -82,6 +82,10 @@ def test_a_suite_plans_without_weights_and_says_where_it_deviates(
     starts = {item.trial.start.kind for item in info.members}
     assert "head_only" in labels or starts == {"pretrained"}
     assert "warmup_only" in labels or "warmup" not in starts
+    adapters = {item.label: item.trial for item in info.members if item.trial.start.what == "adapter"}
+    moved = {label for label, trial in adapters.items() if trial.method != "head_only" and trial.recipe.learning_rate}
+    still = {label for label, trial in adapters.items() if not trial.recipe.learning_rate}
+    assert still == {f"{label}-start" for label in moved}
 
 
 @pytest.mark.parametrize("name", SUITES)

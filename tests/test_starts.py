@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_runner import WARMUP, good, make
 
-from harness import bench, starts
+from harness import bench, loop, start_training, starts
 from harness.errors import UserError
 from harness.fields import make_start
 from harness.plugins import discover
@@ -35,7 +35,7 @@ def trial(method: str, settings: Settings, start: Start, task: str = "paraphrase
 def started(of: Trial, settings: Settings) -> tuple[bench.Bench, bench.Stage, bench.Started]:
     prepared = bench.prepare(of, settings)
     stage = bench.load(prepared, torch.device("cpu"))
-    return prepared, stage, bench.start(prepared, stage)
+    return prepared, stage, start_training.start(prepared, stage)
 
 
 @pytest.fixture
@@ -98,6 +98,19 @@ def test_a_transferred_adapter_is_the_method_s_own_and_leaves_the_backbone_alone
     assert learned.losses  # the same training, as a trial of its own
     good(trial("lora", settings, start), settings)
     assert len(made) == 2  # another method, another adapter
+
+
+def test_at_learning_rate_0_the_brought_adapter_stays_and_the_head_learns(settings: Settings) -> None:
+    plain = trial("lora_xs", settings, transfer("acceptability", what="adapter"))
+    still = dataclasses.replace(plain, recipe=dataclasses.replace(plain.recipe, learning_rate=0.0))
+    assert starts.cache_key(still) == starts.cache_key(plain)
+    prepared, stage, found = started(still, settings)
+    attachment, _ = bench.attach(prepared, stage, found)
+    before = {name: value.clone() for name, value in attachment.stored_tensors().items()}
+    phase = bench.Phase("train", still.recipe, prepared.method)
+    bench.train(prepared, stage, phase, loop.Hooks(lambda epoch: None))
+    changed = {name for name, value in attachment.stored_tensors().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.split(".")[0] in stage.loaded.head}
 
 
 def test_processes_that_ask_at_once_get_the_same_start(settings: Settings, tmp_path: Path) -> None:

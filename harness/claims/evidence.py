@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,14 +20,21 @@ MEAN = ""
 """The split of a number that is a mean over all of a task's test sets."""
 
 
-def load(store: Store) -> Frame:
+def load(store: Store, suites: Collection[str] | None = None) -> Frame:
     """The columns COLUMNS, for every ok run of every suite; `first` marks the task's first metric.
 
-    Scores are times 100: each test set's, and (split MEAN) their mean.
+    suites: only these, also with changes in brackets (claims name built-in suites alone). Scores are times 100: each
+    test set's, and (split MEAN) their mean.
     """
-    runs = results(store)
+    named = [s.name for s in store.suites() if suites is None or s.name.partition("[")[0] in suites]
+    parts = [_of_suite(store, name) for name in named]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _of_suite(store: Store, suite: str) -> Frame:
+    runs = results(store, suite)
     runs = runs[runs["status"] == "ok"]
-    found = scores(store)
+    found = scores(store, suite)
     found = found[found["split"] != SELECT]
     means = found.groupby(["run_id", "protocol", "metric"], as_index=False)["value"].mean().assign(split=MEAN)
     values = pd.concat([means, found[means.columns]])

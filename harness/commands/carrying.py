@@ -1,4 +1,4 @@
-"""`bundle`, `merge` and `db copy`: runs from one database to another."""
+"""`bundle`, `merge`, `db copy` and `db salvage`: runs from one database to another."""
 
 from __future__ import annotations
 
@@ -93,6 +93,27 @@ def copy(
         print_json(copied)
         return
     typer.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in copied.items() if count))
+
+
+@db_app.command()
+def salvage(
+    damaged: Annotated[Path, typer.Argument(metavar="DAMAGED", help="A database file; it stays as it is.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The file to write; it must not be there yet.")],
+    json: AsJson = False,
+) -> None:
+    """Copy the good rows of a damaged SQLite database into a new one: whole runs, or none of them."""
+    from harness.salvage import salvage as copy_good
+
+    found = copy_good(damaged, new)
+    if json:
+        print_json({"kept": found.kept, "lost": found.lost, "unreadable": sorted(found.unreadable)})
+        return
+    typer.echo(f"{new}: " + (", ".join(f"{count} {name}" for name, count in found.kept.items()) or "nothing"))
+    if found.lost:
+        typer.echo("seen but not whole: " + ", ".join(f"{count} {name}" for name, count in found.lost.items()))
+    if found.unreadable:
+        typer.echo(f"not all could be read of: {', '.join(sorted(found.unreadable))}")
+    typer.echo("the commands that made the runs make again what is missing.")
 
 
 def _chosen(store: Store, prefixes: list[str], suite: str | None) -> list[str]:

@@ -50,7 +50,14 @@ def canary_seconds(store: Store) -> dict[str, float]:
 def stack_times(store: Store, suite: str | None = None) -> list[StackTime]:
     """Training seconds of every row on each stack that it was timed on, with the ratio to the canary there."""
     unit = canary_seconds(store)
-    place = (SuiteMember.suite, SuiteMember.grid, Trial.task, Trial.train_size, SuiteMember.label, Run.stack_id)
+    place = (
+        SuiteMember.suite,
+        SuiteMember.grid,
+        Trial.task,
+        Trial.train_size,
+        SuiteMember.label,
+        Run.stack_id.label("stack"),
+    )
     query = (
         sa.select(*place, sa.func.count().label("runs"), sa.func.avg(Run.train_seconds).label("seconds"))
         .join(Trial, Trial.id == SuiteMember.trial_id)
@@ -63,5 +70,5 @@ def stack_times(store: Store, suite: str | None = None) -> list[StackTime]:
         query = query.where(SuiteMember.suite == suite)
     with store.reading() as connection:
         found = connection.execute(query).all()
-    ratios = [row.seconds / unit[row.stack_id] if row.stack_id in unit else None for row in found]
-    return [StackTime(*list(row), ratio) for row, ratio in zip(found, ratios, strict=True)]
+    ratios = [row.seconds / unit[row.stack] if row.stack in unit else None for row in found]
+    return [StackTime(**row._asdict(), ratio=ratio) for row, ratio in zip(found, ratios, strict=True)]

@@ -59,7 +59,13 @@ class _Kept:
 
 def standings(store: Store, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]) -> dict[str, Standing]:
     """The standing of every row among `rows`."""
-    table = judge_table(table_scores(store, places, rows, tasks))
+    return standings_of(judge_table(table_scores(store, places, rows, tasks)), places, rows, tasks)
+
+
+def standings_of(
+    table: Table, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]
+) -> dict[str, Standing]:
+    """The standing of every row of a judged table, made of the scores of these places."""
     seeds = _seeds(places)
     return {row: _standing(table, index, [seeds[row, task] for task in tasks]) for index, row in enumerate(rows)}
 

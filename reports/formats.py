@@ -57,8 +57,45 @@ def rank(standing: Standing | None) -> str:
     """The ranks that a row may hold: "2", or "1–3"; a dash for a row without a rank."""
     if standing is None or standing.rank is None:
         return DASH
-    best, worst = standing.rank.best, standing.rank.worst
+    return ranks(standing.rank.best, standing.rank.worst)
+
+
+def ends(low: float | None, high: float | None) -> str:
+    """The ends of an interval, times 100; a dash without one."""
+    return f"{score(low)} to {score(high)}" if _known(low) and _known(high) else DASH
+
+
+def ranks(best: int | None, worst: int | None) -> str:
+    """As `rank`, from the ends of the range."""
+    if best is None or worst is None:
+        return DASH
     return str(best) if best == worst else f"{best}–{worst}"
+
+
+def signed(value: float | None) -> str:
+    """A difference of scores times 100 with its sign: 0.012 -> "+1.2"."""
+    return f"{100 * value:+.1f}" if _known(value) else DASH
+
+
+def share(value: float | None) -> str:
+    """A probability in per cent; never 0 or 100 unless it is: 0.9996 -> "> 99 %"."""
+    if not _known(value):
+        return DASH
+    if 0.99 < value < 1:
+        return "> 99 %"
+    return "< 1 %" if 0 < value < 0.01 else f"{100 * value:.0f} %"
+
+
+def p_value(value: float | None) -> str:
+    """Three decimals: 0.0004 -> "< 0.001"."""
+    if not _known(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def time(value: str) -> str:
+    """A stored time to the minute: "2026-01-31 12:00"; a dash without one."""
+    return value[:16].replace("T", " ") or DASH
 
 
 def board_columns(board: Board) -> list[str]:

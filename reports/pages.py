@@ -1,17 +1,18 @@
-"""What the templates are given: one `SuitePage` per suite, with its links, marks and charts."""
+"""What the templates of a suite's pages are given: its view with links, marks, charts and statistics."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reports import charts, formats
+from reports.cells import RowCosts, costs_of
 from reports.commands import run_suite
-from reports.marks import Mark, mark_of
+from reports.judged import Judged
+from reports.marks import Mark
+from reports.names import anchor, compare_file, pair_file, row_file, run_file, slug, suite_file
 from reports.ranks import Standings, shares_rank, unranked
 from reports.rows import Row
 from reports.strips import Strip, strips
@@ -19,12 +20,15 @@ from reports.views import MAIN, Board, CurvePanel, MethodNote, SuiteView
 
 if TYPE_CHECKING:
     from harness.standings import Standing
+    from reports.comparisons import Comparison
+    from reports.efficiency import BudgetPanel, Crossing, FrontRow
 
-
-def slug(name: str) -> str:
-    """The name as a part of a file name or anchor: itself if it is plain, else a plain form and a hash."""
-    plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60]
-    return plain if plain and plain == name else f"{plain or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+TUNED = "-tuned"
+"""Ends the label of a row whose configuration a search has chosen, beside the default one."""
+MOST_CELLS = 3000
+"""Cells of all tables on a suite's page; with more, each way of choosing an epoch has a page of its own."""
+MOST_RUNS = 1000
+"""Runs listed on a row's page; the data files hold all."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,23 @@ class RunGroup:
     metric: str
     anchor: str
     rows: tuple[Row, ...]
+    left_out: int
+    """Runs that are only in the data files."""
 
     @property
     def tells_forgetting(self) -> bool:
         """Whether any of them read a held-out text."""
         return any(row.perplexity_after is not None for row in self.rows)
+
+
+@dataclass(frozen=True)
+class StackCosts:
+    """What the rows of the first table cost on one stack."""
+
+    stack: str
+    runs: int
+    costs: tuple[tuple[str, str, RowCosts], ...]
+    """Label, title, costs."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +69,12 @@ class SuitePage:
     scatter_note: str
     curves: tuple[tuple[CurvePanel, charts.Chart], ...]
     protocol_notes: dict[str, str]
-    standings: dict[tuple[str, str], Standings]
+    judged: Mapping[tuple[str, str], Judged]
     """By grid and protocol."""
+    fronts: tuple[FrontRow, ...] = ()
+    crossings: tuple[tuple[CurvePanel, tuple[Crossing, ...]], ...] = ()
+    budgets: tuple[BudgetPanel, ...] = ()
+    comparison: Comparison | None = None
     root: str = ""
 
     def at(self, root: str) -> SuitePage:
@@ -63,7 +83,15 @@ class SuitePage:
 
     @property
     def file(self) -> str:
-        return f"suites/{slug(self.view.name)}.html"
+        return suite_file(self.view.name)
+
+    @property
+    def compare_link(self) -> str:
+        """Link to all pairs."""
+        return self.root + compare_file(self.view.name)
+
+    def pair_link(self, first: str, second: str) -> str:
+        return self.root + pair_file(self.view.name, first, second)
 
     @property
     def json_file(self) -> str:
@@ -79,17 +107,30 @@ class SuitePage:
 
     def row_file(self, label: str) -> str:
         """The page of one row's runs."""
-        return f"suites/{slug(self.view.name)}/{slug(label)}.html"
+        return row_file(self.view.name, label)
 
     def row_link(self, label: str) -> str:
         return self.root + self.row_file(label)
 
+    def run_link(self, run_id: str) -> str:
+        return self.root + run_file(run_id)
+
     def cell_link(self, label: str, grid: str, task: str) -> str:
         """Link to the runs behind one cell."""
-        return f"{self.row_link(label)}#{_anchor(grid, task)}"
+        return f"{self.row_link(label)}#{anchor(grid, task)}"
 
     def grid_title(self, grid: str) -> str:
         return "Leaderboard" if grid == MAIN else grid
+
+    @cached_property
+    def split(self) -> bool:
+        """Whether the tables are too large for one page: each protocol but the first has one of its own."""
+        cells = sum(len(board.rows) * (len(board.tasks) + 9) for s in self.view.sections for board in s.boards)
+        return cells > MOST_CELLS
+
+    def protocol_file(self, protocol: str) -> str:
+        """The page of the tables under one protocol, where they do not stand on the suite's page."""
+        return f"suites/{slug(self.view.name)}/tables/{protocol}.html"
 
     def strips(self, board: Board) -> dict[str, Strip]:
         return self._strips[board.grid, board.protocol]
@@ -99,17 +140,48 @@ class SuitePage:
         boards = [board for section in self.view.sections for board in section.boards]
         return {(board.grid, board.protocol): strips(board) for board in boards}
 
+    def standings(self, board: Board) -> Standings:
+        """Standings of a table's contenders; empty if it has none."""
+        judged = self.judged.get((board.grid, board.protocol))
+        return {} if judged is None else judged.standings
+
     def standing(self, board: Board, label: str) -> Standing | None:
         """Interval and rank of a table's row; None for a control."""
-        return self.standings[board.grid, board.protocol].get(label)
+        return self.standings(board).get(label)
 
     def shares_rank(self, board: Board, label: str) -> bool:
         """Whether another row of the table begins at the row's rank."""
-        return shares_rank(self.standings[board.grid, board.protocol], label)
+        return shares_rank(self.standings(board), label)
 
     def unranked(self, board: Board) -> list[str]:
         """Which rows of the table have no rank, and why."""
-        return unranked(board, self.standings[board.grid, board.protocol])
+        return unranked(board, self.standings(board))
+
+    def is_tuned(self, label: str) -> bool:
+        """Whether a search has chosen the row's configuration."""
+        return label.endswith(TUNED) and label.removesuffix(TUNED) in self.view.labels
+
+    def has_tuned(self, board: Board) -> bool:
+        """Whether the table has tuned rows beside default ones."""
+        return any(self.is_tuned(row.label) for row in board.rows)
+
+    @cached_property
+    def stacks(self) -> tuple[StackCosts, ...]:
+        """Costs of the first table's rows on each stack, where there are several; the one with most runs first."""
+        board = self.view.main
+        done = [row for row in self.view.rows if row.status == "ok" and row.stack_id]
+        counts = {stack: sum(row.stack_id == stack for row in done) for stack in {row.stack_id for row in done}}
+        if board is None or len(counts) < 2:
+            return ()
+        found = []
+        for stack in sorted(counts, key=lambda name: (-counts[name], name or "")):
+            costs = []
+            for row in board.rows:
+                members = [r for r in done if (r.grid, r.label, r.stack_id) == (board.grid, row.label, stack)]
+                by_task = [[r for r in members if r.task == task.name] for task in board.tasks]
+                costs.append((row.label, row.title, costs_of(by_task, stack)))
+            found.append(StackCosts(stack or "", counts[stack], tuple(costs)))
+        return tuple(found)
 
     @cached_property
     def row_groups(self) -> dict[str, tuple[RunGroup, ...]]:
@@ -117,7 +189,10 @@ class SuitePage:
         found: dict[str, dict[tuple[str, str], list[Row]]] = {}
         for row in self.view.rows:
             found.setdefault(row.label, {}).setdefault((row.grid, row.task), []).append(row)
-        return {label: tuple(map(_group, groups.values())) for label, groups in found.items()}
+        return {
+            label: tuple(_group(rows, max(5, MOST_RUNS // len(groups))) for rows in groups.values())
+            for label, groups in found.items()
+        }
 
     def notes_on(self, label: str) -> tuple[MethodNote, ...]:
         """Notes on the methods that a row was made with: one, unless a suite gave two of them one label."""
@@ -125,25 +200,18 @@ class SuitePage:
         return tuple(note for note in self.view.methods if note.name in names)
 
 
-def suite_page(
-    view: SuiteView, protocol_notes: dict[str, str], standings: dict[tuple[str, str], Standings]
-) -> SuitePage:
-    """The page of a view, its charts drawn. standings: of all its boards."""
-    controls = frozenset(row.label for row in view.rows if row.control)
-    marks = {label: mark_of(label, view.labels, controls) for label in view.labels}
+def scatter_of(view: SuiteView, marks: Mapping[str, Mark]) -> tuple[charts.Chart | None, str]:
+    """Score over parameters of the first table, and a note on what lies below the chart."""
     drawn = charts.score_over_parameters(view.main, marks) if view.main else None
-    scatter, low = drawn or (None, [])
-    curves = tuple((panel, charts.size_curves(panel, marks)) for panel in view.panels)
+    if drawn is None:
+        return None, ""
+    chart, low = drawn
     below = ", ".join(f"{row.title} ({formats.score(row.average.mean)})" for row in low)
-    note = f"Below the chart: {below}." if below else ""
-    return SuitePage(view, marks, scatter, note, curves, protocol_notes, standings)
+    return chart, f"Below the chart: {below}." if below else ""
 
 
-def _group(rows: Iterable[Row]) -> RunGroup:
-    ordered = tuple(sorted(rows, key=lambda row: (row.train_size == 0, row.train_size, row.seed)))
-    first = ordered[0]
-    return RunGroup(first.grid, first.task_title, first.metric, _anchor(first.grid, first.task), ordered)
-
-
-def _anchor(grid: str, task: str) -> str:
-    return f"{slug(grid)}.{slug(task)}"
+def _group(rows: Iterable[Row], most: int) -> RunGroup:
+    ordered = sorted(rows, key=lambda row: (row.train_size == 0, row.train_size, row.seed))
+    first, shown = ordered[0], tuple(ordered[:most])
+    place = anchor(first.grid, first.task)
+    return RunGroup(first.grid, first.task_title, first.metric, place, shown, len(ordered) - len(shown))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reports.views import Board, SuiteView
 
 if TYPE_CHECKING:
-    from harness.standings import Place, Standing
+    from harness.standings import Standing
     from harness.store import Store
 
 Standings = Mapping[str, "Standing"]
@@ -19,18 +18,6 @@ RANKS_SAY = (
     "Rows are in order of their average. 95 %: its interval, over seeds and test rows. Rank: the ranks that a row may "
     "hold, all of them right at once with 95 % confidence; rows that begin at one rank share it."
 )
-
-
-def suite_standings(store: Store, view: SuiteView) -> dict[tuple[str, str], Standings]:
-    """Standings of all boards of a suite, by (grid, protocol)."""
-    found: dict[tuple[str, str], Standings] = {}
-    known: dict[_Asked, Standings] = {}
-    for board in (board for section in view.sections for board in section.boards):
-        asked = _asked(view, board)  # the same where two protocols choose the same epochs
-        if asked not in known:
-            known[asked] = _standings(store, asked)
-        found[board.grid, board.protocol] = known[asked]
-    return found
 
 
 def first_standings(store: Store, view: SuiteView) -> dict[str, Standings]:
@@ -45,34 +32,9 @@ def row_standings(view: SuiteView, first: Mapping[str, Standings]) -> dict[tuple
 
 def board_standings(store: Store, view: SuiteView, board: Board) -> Standings:
     """Standings of a board's contenders under its protocol. Controls are no competitors and get no rank."""
-    return _standings(store, _asked(view, board))
+    from reports.judged import judge_board  # brings SciPy
 
-
-@dataclass(frozen=True)
-class _Asked:
-    """What the standings of a board depend on."""
-
-    places: tuple[Place, ...]
-    labels: tuple[str, ...]
-    tasks: tuple[str, ...]
-
-
-def _asked(view: SuiteView, board: Board) -> _Asked:
-    from harness.standings import Place  # brings SciPy
-
-    places = tuple(
-        Place(row.label, row.task, row.seed, row.metric, row.run_id, epoch)
-        for row in view.rows
-        if row.grid == board.grid and row.run_id is not None and (epoch := row.epoch(board.protocol)) is not None
-    )
-    labels = tuple(row.label for row in board.contenders)
-    return _Asked(places, labels, tuple(task.name for task in board.tasks))
-
-
-def _standings(store: Store, asked: _Asked) -> Standings:
-    from harness.standings import standings
-
-    return standings(store, asked.places, asked.labels, asked.tasks) if asked.labels else {}
+    return judge_board(store, view, board).standings if board.contenders else {}
 
 
 def shares_rank(found: Standings, label: str) -> bool:

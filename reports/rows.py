@@ -76,6 +76,7 @@ class Row:
     epoch_last: int | None
     score_selected: float | None
     epoch_selected: int | None
+    select_selected: float | None
     score_optimistic: float | None
     epoch_optimistic: int | None
 

@@ -1,183 +1,117 @@
-"""The static site: database -> rows -> views -> pages. Same database, same bytes.
+"""The static site: database -> rows -> views -> pages. Same database, same bytes, built anew or on top of a build.
 
-Every page holds its style and scripts, so that it opens from disk and its Content-Security-Policy can name
-them by hash and forbid everything else. All text from the database and from plugins is escaped by Jinja.
+Style and scripts lie beside the pages (`reports.assets`), and a page's Content-Security-Policy forbids all that is not
+the site's own. All text from the database and from plugins is escaped by Jinja.
+
+Suites are built one after the other, so that memory does not grow with their number; what the pages about several
+suites need of each is its summary. A file whose inputs have not changed since the last build is left as it is
+(`reports.inventory` tells, `reports.folder` remembers).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import inspect
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
-from harness import __version__
-from harness.errors import UserError
-from reports import formats
+from reports import suites, wide
+from reports.assets import asset_files
 from reports.claims import ClaimLine, by_paper
-from reports.commands import run_again
-from reports.pages import SuitePage, suite_page
-from reports.ranks import RANKS_SAY, row_standings, suite_standings
-from reports.rows import load_suites, rows_as_csv, rows_as_json
-from reports.views import suite_view
+from reports.definitions import definitions, paragraphs
+from reports.folder import Folder
+from reports.inventory import Inventory, code_digest, digest, take_inventory
+from reports.names import run_file
+from reports.rendering import Renderer
+from reports.runs import run_pages
+from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
     from harness.store import Store
 
-HERE = Path(__file__).parent
-MANIFEST = "data/files.txt"
-"""Names of the files of the last build, so that the next one can remove what it no longer makes."""
+
+@dataclass(frozen=True)
+class ClaimSource:
+    """The claims of the page of claims, judged only if one of the suites that they name has changed."""
+
+    suites: frozenset[str]
+    """Names, without changes in brackets."""
+    judge: Callable[[], Sequence[ClaimLine]]
 
 
 @dataclass(frozen=True)
-class Assets:
-    """What every page carries: style, scripts, and the policy that allows just these."""
+class Site:
+    """A built site."""
 
-    style: str
-    scripts: tuple[str, ...]
-    policy: str
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A term of the page of definitions."""
-
-    title: str
-    anchor: str
-    paragraphs: list[str]
+    files: tuple[Path, ...]
+    """index.html first."""
+    written: int
+    """How many were made anew."""
 
 
-def build_site(store: Store, folder: Path, claims: Sequence[ClaimLine] = ()) -> list[Path]:
-    """Write the site of a database into `folder` and return the files, index.html first.
+def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimLine] = (), base_url: str = "") -> Site:
+    """Write the site of a database into `folder`.
 
-    `claims` get a page of their own, if there are any. Files of an earlier build that this one does not make are
-    removed; other files are left alone. UserError if the folder cannot be written.
+    `claims` get a page of their own, if there are any. `base_url`: where the site will be, for canonical links.
+    Files of an earlier build that this one does not make are removed; other files are left alone. UserError if the
+    folder cannot be written.
     """
+    inventory = take_inventory(store)
+    has_claims = isinstance(claims, ClaimSource) or bool(claims)
+    out = Folder(folder, digest(code_digest(), has_claims, base_url))
+    render = Renderer(has_claims, base_url)
+    for name, content in asset_files().items():
+        if not out.current(name, inputs := digest(content)):
+            out.write(name, inputs, content)
+    summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
+    _runs(store, inventory, {summary.name: summary.title for summary in summaries}, out, render)
+    _claims(inventory, claims, out, render)
+    for page in wide.pages(store, inventory, summaries):
+        if not out.current(page.path, page.inputs):
+            out.write(page.path, page.inputs, render(page.template, page.path, **page.context))
+    if not out.current("about.html", "about"):
+        out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
+    files = out.finish()
+    return Site(tuple(sorted(files, key=lambda path: path != folder / "index.html")), out.written)
+
+
+def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:
+    """Build a suite's files, or keep them if nothing of it has changed. Its summary."""
     from harness.scoring import PROTOCOLS
 
-    notes = {name: _paragraphs(choose)[0] for name, choose in PROTOCOLS.items()}
-    views = [suite_view(suite) for suite in load_suites(store)]
-    pages = [suite_page(view, notes, suite_standings(store, view)) for view in views]
-    files = _render(pages, claims)
-    for page in pages:
-        first = {section.grid: page.standings[section.grid, page.view.rank_by] for section in page.view.sections}
-        standings = row_standings(page.view, first)
-        files[page.json_file] = rows_as_json(page.view.rows, standings)
-        files[page.csv_file] = rows_as_csv(page.view.rows, standings)
-    return _write(files, folder)
+    search = name + suites.SEARCH if name + suites.SEARCH in inventory.suites else None
+    inputs = digest(inventory.suites[name], inventory.suites.get(search or ""))
+    noted = out.note(f"suite {name}")
+    if noted is not None and noted["inputs"] == inputs and all(out.current(file, inputs) for file in noted["files"]):
+        return from_plain(noted["summary"])
+    notes = {protocol: paragraphs(choose)[0] for protocol, choose in PROTOCOLS.items()}
+    suite = suites.load(store, name, notes, search)
+    files = []
+    for path, content in suites.files(suite, render):
+        files.append(path)
+        out.write(path, inputs, content)
+    out.set_note(f"suite {name}", {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
+    return suite.summary
 
 
-def _render(pages: list[SuitePage], claims: Sequence[ClaimLine]) -> dict[str, str]:
-    """All pages by file name."""
-    environment = _environment()
-    environment.globals["has_claims"] = bool(claims)
-    render = partial(_page, environment, _assets())
-    files = {"index.html": render("index.html", root="", here=None, pages=pages)}
-    for page in pages:
-        context = {"pages": pages, "here": page.view.name}
-        files[page.file] = render("suite.html", root="../", page=page.at("../"), **context)
-        for label, groups in page.row_groups.items():
-            files[page.row_file(label)] = render(
-                "row.html",
-                root="../../",
-                page=page.at("../../"),
-                label=label,
-                row_title=groups[0].rows[0].title,
-                notes=page.notes_on(label),
-                groups=groups,
-                **context,
-            )
-    if claims:
-        files["claims.html"] = render("claims.html", root="", here=" claims", pages=pages, claims=by_paper(claims))
-    files["about.html"] = render("about.html", root="", here="", pages=pages, **_definitions())
-    return files
+def _runs(store: Store, inventory: Inventory, titles: Mapping[str, str], out: Folder, render: Renderer) -> None:
+    """Build the pages of runs that are new or stand elsewhere now."""
+    named = digest(sorted(titles.items()))
+    keys = {run_id: digest(inputs, named) for run_id, inputs in inventory.runs.items()}
+    stale = [run_id for run_id, inputs in keys.items() if not out.current(run_file(run_id), inputs)]
+    for page in run_pages(store, [inventory.stored[run_id] for run_id in stale], titles):
+        out.write(page.file, keys[page.id], render("run.html", page.file, here="", run=page))
 
 
-def _page(environment: jinja2.Environment, assets: Assets, template: str, **context: Any) -> str:
-    return environment.get_template(template).render(assets=assets, version=__version__, **context)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        score=formats.score,
-        interval=formats.interval,
-        rank=formats.rank,
-        spread=formats.spread,
-        count=formats.count,
-        span=formats.span,
-        tasks_scored=formats.tasks_scored,
-        quantity=formats.quantity,
-        seconds=formats.seconds,
-        perplexity=formats.perplexity,
-        plural=formats.plural,
-        size=formats.train_size,
-        command=run_again,
-    )
-    environment.globals["ranks_say"] = RANKS_SAY
-    return environment
-
-
-def _assets() -> Assets:
-    static = HERE / "static"
-    style = (static / "site.css").read_text(encoding="utf-8")
-    scripts = tuple((static / name).read_text(encoding="utf-8").strip() for name in ("board.js", "sortable.min.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {' '.join(map(_hash, scripts))}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    return Assets(style, scripts, policy)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _definitions() -> dict[str, Any]:
-    """The texts of the definitions' page, from the docstrings of what computes each number."""
-    from harness import scoring
-    from harness.measure import DEFINITIONS
-
-    return {
-        "scores": _paragraphs(scoring)[1:],
-        "protocols": [Definition(name, name, _paragraphs(choose)) for name, choose in scoring.PROTOCOLS.items()],
-        "quantities": [Definition(name, name, _paragraphs(function)) for name, function in DEFINITIONS.items()],
-    }
-
-
-def _paragraphs(documented: object) -> list[str]:
-    """The paragraphs of a docstring as plain text."""
-    text = re.sub(r"[`*](\S[^`*]*)[`*]", r"\1", inspect.getdoc(documented) or "")  # `code`, *emphasis*
-    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
-
-
-def _write(files: dict[str, str], folder: Path) -> list[Path]:
-    """Write all files, then remove those of the last build that are not among them."""
-    manifest = folder / MANIFEST
-    try:
-        old = manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else []
-        for name, text in {**files, MANIFEST: "".join(f"{name}\n" for name in sorted(files))}.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-        for name in set(old) - set(files):
-            stale = (folder / name).resolve()
-            if stale.is_relative_to(folder.resolve()):
-                stale.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write the site to {folder}: {reason}; choose another folder with --out.") from error
-    return [folder / name for name in files]
+def _claims(inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, render: Renderer) -> None:
+    lines: Callable[[], Iterable[ClaimLine]]
+    if isinstance(claims, ClaimSource):
+        used = [(name, key) for name, key in inventory.suites.items() if name.partition("[")[0] in claims.suites]
+        inputs, lines = digest(used), claims.judge
+    elif claims:
+        inputs, lines = digest(list(claims)), lambda: claims
+    else:
+        return
+    if not out.current("claims.html", inputs):
+        context: dict[str, Any] = {"here": "claims", "claims": by_paper(list(lines()))}
+        out.write("claims.html", inputs, render("claims.html", "claims.html", **context))

@@ -213,7 +213,7 @@ def _grids(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _board(protocol: str, rows: Sequence[Row], stack: str | None) -> Board:
-    tasks = tuple(_task_column(row) for row in _first_by(rows, lambda row: row.task))
+    tasks = tuple(task_column(row) for row in _first_by(rows, lambda row: row.task))
     board_rows = [_board_row(protocol, tasks, members, stack) for members in _by_label(rows).values()]
     if len({row.held_out for row in rows if row.held_out}) > 1:  # not one text: nothing to compare
         board_rows = [replace(row, perplexities=UNKNOWN) for row in board_rows]
@@ -250,7 +250,7 @@ def _panels(rows: Sequence[Row], protocol: str) -> list[CurvePanel]:
         members = [row for row in rows if row.task == first.task and row.score(protocol) is not None]
         curves = tuple(_curve(of_label, protocol) for of_label in _by_label(members).values())
         if curves:
-            panels.append(CurvePanel(first.grid, _task_column(first), curves))
+            panels.append(CurvePanel(first.grid, task_column(first), curves))
     return panels
 
 
@@ -266,7 +266,8 @@ def _curve(rows: Sequence[Row], protocol: str) -> Curve:
     return Curve(rows[0].label, rows[0].title, tuple(points))
 
 
-def _task_column(row: Row) -> TaskColumn:
+def task_column(row: Row) -> TaskColumn:
+    """The column of a row's task."""
     return TaskColumn(row.task, row.task_title, row.metric)
 
 

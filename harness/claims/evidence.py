@@ -11,6 +11,7 @@ from harness.analyses.start_cost import timed_runs
 from harness.records import SELECT
 from harness.scoring import PROTOCOLS, Frame, results, scores
 from harness.store import Store
+from harness.suite import suite_names
 
 INITIALISATION_SHARE = "initialisation_share"
 """Beside the tasks' metrics: seconds of initialising the adapter over seconds of one epoch of training."""
@@ -21,13 +22,21 @@ MEAN = ""
 
 
 def load(store: Store) -> Frame:
-    """The columns COLUMNS, for every ok run of every suite; `first` marks the task's first metric.
+    """The columns COLUMNS, for every ok run of the suites that claims can name; `first` marks the task's first metric.
 
-    Scores are times 100: each test set's, and (split MEAN) their mean.
+    Those are the built-in suites, also with changes in brackets. Scores are times 100: each test set's, and (split
+    MEAN) their mean.
     """
-    runs = results(store)
+    built_in = set(suite_names())
+    named = [suite.name for suite in store.suites() if suite.name.partition("[")[0] in built_in]
+    parts = [_of_suite(store, name) for name in named]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _of_suite(store: Store, suite: str) -> Frame:
+    runs = results(store, suite)
     runs = runs[runs["status"] == "ok"]
-    found = scores(store)
+    found = scores(store, suite)
     found = found[found["split"] != SELECT]
     means = found.groupby(["run_id", "protocol", "metric"], as_index=False)["value"].mean().assign(split=MEAN)
     values = pd.concat([means, found[means.columns]])

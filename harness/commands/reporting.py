@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from harness.commands.output import print_json
 
 if TYPE_CHECKING:
     from harness.store import RunDetails, Store
+    from reports.claims import ClaimLine
+    from reports.site import Site
 
 
 def print_leaderboards(store: Store, suite: str | None) -> None:
@@ -88,23 +91,37 @@ def site(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")] = Path("site"),
     db: Database = DATABASE,
 ) -> None:
-    """Write the leaderboard as a self-contained site that opens from disk, with what became of the papers' claims."""
+    """Write the leaderboard as a site that opens from disk, with what became of the papers' claims.
+
+    What has not changed since the last build in the same folder is not made again.
+    """
+    from harness.store import open_store
+
+    with open_store(db, create=False) as store:
+        build(store, out)
+    typer.echo(out / "index.html")
+
+
+def build(store: Store, folder: Path, base_url: str = "") -> Site:
+    """The site of a database with the claims page. base_url: where it will be, if that is known."""
+    from harness.suite import suite_names
+    from reports.site import ClaimSource, build_site
+
+    return build_site(store, folder, ClaimSource(frozenset(suite_names()), partial(_judged_claims, store)), base_url)
+
+
+def _judged_claims(store: Store) -> list[ClaimLine]:
     from harness.claims.evaluation import evaluate
     from harness.claims.evidence import load
     from harness.claims.register import load_claims
     from harness.plugins import discover
-    from harness.store import open_store
     from reports.claims import ClaimLine
-    from reports.site import build_site
 
-    with open_store(db, create=False) as store:
-        claims = load_claims(discover())
-        lines = [
-            ClaimLine(item.id, item.paper, item.reference, item.table, item.quote, found.verdict, found.why)
-            for item, found in zip(claims, evaluate(claims, load(store)), strict=True)
-        ]
-        build_site(store, out, lines)
-    typer.echo(out / "index.html")
+    claims = load_claims(discover())
+    return [
+        ClaimLine(item.id, item.paper, item.reference, item.table, item.quote, found.verdict, found.why)
+        for item, found in zip(claims, evaluate(claims, load(store)), strict=True)
+    ]
 
 
 def readme(

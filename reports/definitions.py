@@ -1,0 +1,35 @@
+"""The texts of the definitions' page, from the docstrings of what computes each number."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A term of the page of definitions."""
+
+    title: str
+    anchor: str
+    paragraphs: list[str]
+
+
+def definitions() -> dict[str, Any]:
+    """What the page's template takes."""
+    from harness import scoring
+    from harness.measure import DEFINITIONS
+
+    return {
+        "scores": paragraphs(scoring)[1:],
+        "protocols": [Definition(name, name, paragraphs(choose)) for name, choose in scoring.PROTOCOLS.items()],
+        "quantities": [Definition(name, name, paragraphs(function)) for name, function in DEFINITIONS.items()],
+    }
+
+
+def paragraphs(documented: object) -> list[str]:
+    """The paragraphs of a docstring as plain text."""
+    text = re.sub(r"[`*](\S[^`*]*)[`*]", r"\1", inspect.getdoc(documented) or "")  # `code`, *emphasis*
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]

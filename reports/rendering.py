@@ -1,0 +1,79 @@
+"""Templates and what all of them may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+
+from harness import __version__
+from reports import formats
+from reports.assets import POLICY, SCRIPTS, STYLES
+from reports.commands import run_again
+from reports.efficiency import COSTS
+from reports.names import method_file
+from reports.ranks import RANKS_SAY
+
+ERRORS = "404.html"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Renderer:
+    """Call it with a template, the path where the page will lie, and the template's context."""
+
+    def __init__(self, has_claims: bool, base_url: str = "") -> None:
+        self._environment = _environment()
+        base_url = base_url and base_url.rstrip("/") + "/"
+        self._base_path = urlsplit(base_url).path
+        self._environment.globals.update(has_claims=has_claims, base_url=base_url)
+
+    def __call__(self, template: str, path: str, **context: Any) -> str:
+        # A host shows the page of errors under any address: from there only a full one leads back.
+        root = self._base_path if path == ERRORS and self._base_path else "../" * path.count("/")
+        if "page" in context:
+            context["page"] = context["page"].at(root)
+        return self._environment.get_template(template).render(root=root, path=path, **context)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(
+        score=formats.score,
+        signed=formats.signed,
+        share=formats.share,
+        p_value=formats.p_value,
+        interval=formats.interval,
+        ends=formats.ends,
+        rank=formats.rank,
+        ranks=formats.ranks,
+        spread=formats.spread,
+        count=formats.count,
+        span=formats.span,
+        tasks_scored=formats.tasks_scored,
+        quantity=formats.quantity,
+        seconds=formats.seconds,
+        perplexity=formats.perplexity,
+        plural=formats.plural,
+        size=formats.train_size,
+        time=formats.time,
+        command=run_again,
+    )
+    environment.globals.update(
+        front_costs=tuple(COSTS),
+        method_file=method_file,
+        ranks_say=RANKS_SAY,
+        policy=POLICY,
+        styles=STYLES,
+        scripts=SCRIPTS,
+        version=__version__,
+    )
+    return environment

@@ -1,0 +1,107 @@
+"""Everything about one suite: its rows, statistics, charts, pages and data files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reports import charts
+from reports.comparisons import Comparison, Pair, compare
+from reports.efficiency import budget_panels, crossings, fronts
+from reports.judged import judged_boards
+from reports.marks import mark_of
+from reports.names import compare_file, pair_file
+from reports.pages import SuitePage, scatter_of
+from reports.ranks import row_standings
+from reports.rows import SuiteRows, load_suite, rows_as_csv, rows_as_json
+from reports.summaries import Picture, SuiteSummary, summarise
+from reports.views import suite_view
+
+if TYPE_CHECKING:
+    from harness.store import Store
+
+Render = Callable[..., str]
+"""Template name and context -> page; `path` is where the page will lie."""
+SEARCH = ".search"
+"""Ends the name of the suite that holds a suite's tuning search."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One suite, read and judged."""
+
+    page: SuitePage
+    summary: SuiteSummary
+    search_title: str | None
+    """Of the suite that holds its tuning search."""
+
+
+def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) -> Suite:
+    """Read one suite and all that its pages say. search: the suite of its tuning search, if there is one."""
+    rows = load_suite(store, name)
+    view = suite_view(rows)
+    controls = frozenset(row.label for row in view.rows if row.control)
+    marks = {label: mark_of(label, view.labels, controls) for label in view.labels}
+    judged = judged_boards(store, view)
+    scatter, note = scatter_of(view, marks)
+    curves = tuple((panel, charts.size_curves(panel, marks)) for panel in view.panels)
+    main = view.main
+    first = judged.get((main.grid, main.protocol)) if main else None
+    comparison = compare(store, main, first, _right_or_wrong(rows)) if main and first else None
+    searched = rows if name.endswith(SEARCH) else load_suite(store, search) if search else None
+    page = SuitePage(
+        view=view,
+        marks=marks,
+        scatter=scatter,
+        scatter_note=note,
+        curves=curves,
+        protocol_notes=dict(notes),
+        judged=judged,
+        fronts=fronts(main, first) if main and first else (),
+        crossings=tuple((panel, found) for panel in view.panels if (found := crossings(store, view, panel))),
+        budgets=budget_panels(searched.rows) if searched else (),
+        comparison=comparison,
+    )
+    picture = Picture(scatter.title, scatter.description, scatter.svg, note) if scatter else None
+    title = searched.title if searched and search else None
+    return Suite(page, summarise(view, marks, judged, picture), title)
+
+
+def _right_or_wrong(rows: SuiteRows) -> list[str]:
+    """Tasks whose predictions are right or wrong, not near or far."""
+    return [name for (name, _), task in rows.tasks.items() if task.kind != "regression"]
+
+
+def files(suite: Suite, render: Render) -> Iterator[tuple[str, str]]:
+    """Path and content of every page and data file of the suite."""
+    page = suite.page
+    context: dict[str, Any] = {"here": "suites", "page": page}
+    yield page.file, render("suite.html", page.file, **context, searched=suite.search_title)
+    for protocol in [board.protocol for board in page.view.sections[0].boards[1:]] if page.split else []:
+        path = page.protocol_file(protocol)
+        yield path, render("protocol.html", path, **context, protocol=protocol)
+    for label, groups in page.row_groups.items():
+        path, title = page.row_file(label), groups[0].rows[0].title
+        notes = page.notes_on(label)
+        yield path, render("row.html", path, **context, label=label, row_title=title, notes=notes, groups=groups)
+    if page.comparison is not None:
+        yield from _pairs(page, page.comparison, render, context)
+    first = {section.grid: page.standings(section.boards[0]) for section in page.view.sections}
+    standings = row_standings(page.view, first)
+    yield page.json_file, rows_as_json(page.view.rows, standings)
+    yield page.csv_file, rows_as_csv(page.view.rows, standings)
+
+
+def _pairs(
+    page: SuitePage, comparison: Comparison, render: Render, context: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    path = compare_file(page.view.name)
+    yield path, render("compare.html", path, **context, comparison=comparison)
+    for pair in comparison.pairs:
+        path = _pair_path(page, pair)
+        yield path, render("pair.html", path, **context, pair=pair, board=comparison.board)
+
+
+def _pair_path(page: SuitePage, pair: Pair) -> str:
+    return pair_file(page.view.name, pair.first.label, pair.second.label)

@@ -71,6 +71,12 @@ def generate(path: Path, shape: Shape) -> None:
             add_runs(store, [member.trial for member in members], first=number * len(members))
 
 
+def add_one(path: Path, shape: Shape) -> None:
+    """Run one trial of the first suite once more."""
+    with open_store(str(path)) as store:
+        add_runs(store, [next(_members(0, shape)).trial], first=shape.runs)
+
+
 def _members(suite: int, shape: Shape) -> Iterator[Member]:
     for method in range(shape.methods):
         for task in range(shape.tasks):

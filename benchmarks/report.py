@@ -89,6 +89,11 @@ SECTIONS = (
         ),
     ),
     Section(
+        "The site",
+        "Built from databases of made-up runs, in suites of at most 1,000 runs.",
+        (Wanted("site", "python -m benchmarks.site", "the site"),),
+    ),
+    Section(
         "Packed scores with dropout",
         "With dropout off, packed and solo trials agree to rounding (tests); with dropout on, in distribution:",
         (Wanted("dropout_scores-cpu", "python -m benchmarks.dropout_scores", "scores with dropout, CPU"),),

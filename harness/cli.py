@@ -8,7 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import analysing, backbone, checking, claiming, exporting, listing, reporting, running, starting
+from harness.commands import (
+    analysing,
+    backbone,
+    checking,
+    claiming,
+    exporting,
+    listing,
+    publishing,
+    reporting,
+    running,
+    starting,
+)
 from harness.errors import UserError
 
 
@@ -43,6 +54,8 @@ app.command()(checking.check)
 app.command()(starting.new)
 app.command()(exporting.export)
 app.command()(reporting.site)
+app.command()(publishing.publish)
+app.command()(publishing.serve)
 app.command()(reporting.readme)
 app.add_typer(analysing.app, name="analyse")
 app.add_typer(backbone.app, name="backbone")

@@ -36,6 +36,8 @@ class Database:
     """One database by path or URL. Connections are made per transaction, and are safe to make in threads."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
+        """As it was given; it may hold a password."""
         self._url, self.path = _parse(url)
         self.where = self._url.render_as_string(hide_password=True) if self.path is None else f"'{self.path}'"
         """The database's name in messages."""

@@ -8,7 +8,9 @@ then all protocols give it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -23,11 +25,6 @@ from harness.store import Store
 Frame = pd.DataFrame
 
 IDENTIFICATION = {
-    "suite": SuiteMember.suite,
-    "grid": SuiteMember.grid,
-    "label": SuiteMember.label,
-    "position": SuiteMember.position,
-    "trial_id": SuiteMember.trial_id,
     "task": Trial.task,
     "task_title": schema.Task.title,
     "task_version": Trial.task_version,
@@ -49,6 +46,7 @@ DTYPES = {sa.Integer: "Int64", sa.Double: "float64", sa.Boolean: "boolean"}
 FIRST_METRIC = schema.Task.metrics[0].as_string()
 OF_TASK = sa.and_(schema.Task.name == Trial.task, schema.Task.version == Trial.task_version)
 KEY = ["run_id", "epoch"]
+TIMES = ("started_at", "finished_at")
 
 
 def last_epoch(scored: Frame) -> Frame:
@@ -99,8 +97,9 @@ def results(store: Store, suite: str | None = None) -> Frame:
     """
     with store.reading() as connection:
         _check_suite(store, connection, suite)
-        placed = _members(connection, suite)
-        chosen = _chosen_epochs(connection, suite)
+        shown = _frame(connection, _shown_runs(suite))
+        placed = _members(connection, suite, shown)
+        chosen = _chosen_epochs(connection, suite, shown)
     for protocol in PROTOCOLS:
         of_run = chosen[chosen["protocol"] == protocol].set_index("run_id")
         placed[f"score_{protocol}"] = placed["run_id"].map(of_run["score"]).astype("float64")
@@ -118,9 +117,9 @@ def scores(store: Store, suite: str | None = None) -> Frame:
     """
     with store.reading() as connection:
         _check_suite(store, connection, suite)
-        chosen = _chosen_epochs(connection, suite)
-        runs = _ok_runs(suite)
-        scored = pd.read_sql(sa.select(Score).join(runs, runs.c.run_id == Score.run_id), connection)
+        chosen = _chosen_epochs(connection, suite, _frame(connection, _shown_runs(suite)))
+        stored = sa.select(*Score.__table__.columns)
+        scored = _frame(connection, stored if suite is None else stored.where(Score.run_id.in_(_runs_of(suite))))
     long = chosen[["run_id", "protocol", "epoch"]].merge(scored, on=KEY)
     order = long["protocol"].map({protocol: index for index, protocol in enumerate(PROTOCOLS)})
     return (
@@ -130,22 +129,39 @@ def scores(store: Store, suite: str | None = None) -> Frame:
     )
 
 
-def _chosen_epochs(connection: sa.Connection, suite: str | None) -> Frame:
+def _chosen_epochs(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
     """run_id, protocol, epoch, score, select: the epoch that each protocol chooses, and its score on `select`."""
-    by_epoch = _by_epoch(connection, suite)
+    by_epoch = _by_epoch(connection, suite, shown)
     parts = [choose(by_epoch).assign(protocol=protocol) for protocol, choose in PROTOCOLS.items()]
     return pd.concat(parts)[["run_id", "protocol", "epoch", "score", "select"]]
 
 
-def _by_epoch(connection: sa.Connection, suite: str | None) -> Frame:
+def _by_epoch(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
     """run_id, epoch, score, select: the first metric after every epoch that may be chosen."""
-    runs = _ok_runs(suite)
-    query = sa.select(Score.run_id, Score.epoch, Score.split, Score.value).join(runs, runs.c.run_id == Score.run_id)
-    first = pd.read_sql(query.where(Score.metric == runs.c.first_metric), connection)
-    select = first[first["split"] == SELECT].set_index(KEY)["value"].rename("select")
-    on_tests = first.merge(_tests(connection, runs), on=["run_id", "split"]).groupby(KEY)
-    groups = on_tests.agg(score=("value", "mean"), found=("value", "count"), wanted=("tests", "first"))
-    complete = groups[groups["found"] == groups["wanted"]].join(select).reset_index()
+    runs = _ok_runs(connection, suite, shown)
+    kinds = list(dict.fromkeys(runs["kind"]))
+    # One pass over the scores in the order of their key: what each kind of task would make of them, side by side.
+    columns: list[Any] = [Score.run_id, Score.epoch]
+    for number, (metric, tests) in enumerate(kinds):
+        on_tests = sa.and_(Score.metric == metric, Score.split.in_(tests))
+        on_select = sa.and_(Score.metric == metric, Score.split == SELECT)
+        columns += [
+            sa.func.avg(sa.case((on_tests, Score.value))).label(f"score{number}"),
+            sa.func.count(sa.case((on_tests, Score.value))).label(f"found{number}"),
+            sa.func.max(sa.case((on_select, Score.value))).label(f"select{number}"),
+        ]
+    query = sa.select(*columns).group_by(Score.run_id, Score.epoch).order_by(Score.run_id, Score.epoch)
+    if suite is not None:
+        query = query.where(Score.run_id.in_(_runs_of(suite)))
+    wide = _frame(connection, query)
+    kind_of = runs.set_index("run_id")["kind"]
+    parts = [wide.iloc[:0][KEY].assign(score=0.0, select=0.0)]
+    for number, (metric, tests) in enumerate(kinds):
+        mine = wide["run_id"].isin(kind_of.index[[kind == (metric, tests) for kind in kind_of]])
+        part = wide[mine & (wide[f"found{number}"] == len(tests))]
+        renamed = {f"score{number}": "score", f"select{number}": "select"}
+        parts.append(part[[*KEY, *renamed]].rename(columns=renamed).astype({"score": float, "select": float}))
+    complete = pd.concat(parts).sort_values(KEY, ignore_index=True)
     last = complete.groupby("run_id")["epoch"].transform("max")
     return complete.loc[(complete["epoch"] > 0) | (last == 0), [*KEY, "score", "select"]].reset_index(drop=True)
 
@@ -156,60 +172,90 @@ def _check_suite(store: Store, connection: sa.Connection, suite: str | None) -> 
         raise unknown("suite", suite, names, store.database.where)
 
 
-def _members(connection: sa.Connection, suite: str | None) -> Frame:
-    shown = _shown_runs()
+def _members(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
+    member = (SuiteMember.suite, SuiteMember.grid, SuiteMember.label, SuiteMember.position, SuiteMember.trial_id)
+    order = (SuiteMember.suite, SuiteMember.position, SuiteMember.trial_id)
+    query = sa.select(*member).order_by(*order)
+    placed = _frame(connection, query if suite is None else query.where(SuiteMember.suite == suite))
+    # Each table is read once and joined here: one wide query would sort and carry every column for every place.
     columns: list[sa.ColumnElement[Any]] = [column.label(name) for name, column in IDENTIFICATION.items()]
-    run_columns = [Run.id.label("run_id"), *(getattr(Run, name) for name in RUN_COLUMNS)]
-    query = (
-        _within(sa.select(*columns, FIRST_METRIC.label("metric"), *run_columns), suite)
-        .join(Trial, Trial.id == SuiteMember.trial_id)
+    of_trials = (
+        sa.select(Trial.id.label("trial_id"), *columns, FIRST_METRIC.label("metric"))
         .join(schema.Method, schema.Method.name == Trial.method)
         .join(schema.Task, OF_TASK)
-        .join(shown, shown.c.trial_id == SuiteMember.trial_id, isouter=True)
-        .join(Run, Run.id == shown.c.run_id, isouter=True)
-        .order_by(SuiteMember.suite, SuiteMember.position, SuiteMember.trial_id)
     )
-    dtypes = {
+    of_runs = sa.select(Run.id.label("run_id"), *(_as_stored(name) for name in RUN_COLUMNS))
+    if suite is not None:
+        of_trials = of_trials.where(Trial.id.in_(_trials_of(suite)))
+        of_runs = of_runs.where(Run.id.in_(_runs_of(suite)))
+    runs = shown[["run_id", "trial_id"]].merge(_frame(connection, of_runs), on="run_id")
+    frame = placed.merge(_frame(connection, of_trials), on="trial_id").merge(runs, on="trial_id", how="left")
+    for name in TIMES:
+        frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
+    return frame
+
+
+def _as_stored(name: str) -> sa.ColumnElement[Any]:
+    """A column of the table `runs`; times as text, which pandas reads at once."""
+    column: sa.ColumnElement[Any] = getattr(Run, name)
+    return sa.type_coerce(column, sa.String).label(name) if name in TIMES else column
+
+
+def _frame(connection: sa.Connection, query: sa.Select) -> Frame:
+    """The rows of a query; faster than `pandas.read_sql`, which goes through records."""
+    names = [column.name for column in query.selected_columns]
+    with _no_collection():
+        # As the driver gives them: the types of all columns are ones that pandas makes itself.
+        cursor: Any = connection.execute(query).cursor
+        rows = cursor.fetchall() if cursor is not None else []
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+    types: dict[str, Any] = {
         column.name: dtype
         for column in query.selected_columns
         for kind, dtype in DTYPES.items()
         if isinstance(column.type, kind)
     }
-    return pd.read_sql(query, connection).astype(dtypes)
+    return Frame({name: pd.array(list(values), dtype=types.get(name, object)) for name, values in columns.items()})
 
 
-def _tests(connection: sa.Connection, runs: sa.Subquery) -> Frame:
-    """One row for each test split that a run's task has: run_id, split, tests (how many there are)."""
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would look through millions of new tuples again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _ok_runs(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
+    """The ok runs among those shown: run_id, and the kind of their task, its first metric and test splits."""
+    trials = sa.select(Trial.id.label("trial_id"), Trial.task, Trial.task_version)
+    members = sa.select(SuiteMember.trial_id) if suite is None else _trials_of(suite)
+    runs = shown[shown["status"] == "ok"].merge(_frame(connection, trials.where(Trial.id.in_(members))), on="trial_id")
     task = schema.Task
-    splits = [
-        (row.name, row.version, len(row.tests), split)
-        for row in connection.execute(sa.select(task.name, task.version, task.tests))
-        for split in row.tests
-    ]
-    tests = Frame(splits, columns=["task", "task_version", "tests", "split"])
-    tasks = pd.read_sql(sa.select(runs.c.run_id, runs.c.task, runs.c.task_version), connection)
-    return tasks.merge(tests, on=["task", "task_version"])[["run_id", "split", "tests"]]
+    kinds = {
+        (row.name, row.version): (row.metrics[0], tuple(row.tests))
+        for row in connection.execute(sa.select(task.name, task.version, task.metrics, task.tests))
+    }
+    names = zip(runs["task"], runs["task_version"], strict=True)
+    return Frame({"run_id": runs["run_id"], "kind": pd.Series([kinds[name] for name in names], dtype=object)})
 
 
-def _ok_runs(suite: str | None) -> sa.Subquery:
-    """The ok runs that `results` shows: run_id, task, task_version, first_metric."""
-    shown = _shown_runs()
-    query = (
-        sa.select(shown.c.run_id, Trial.task, Trial.task_version, FIRST_METRIC.label("first_metric"))
-        .join(Trial, Trial.id == shown.c.trial_id)
-        .join(schema.Task, OF_TASK)
-        .where(shown.c.status == "ok", Trial.id.in_(_within(sa.select(SuiteMember.trial_id), suite)))
-    )
-    return query.subquery()
+def _trials_of(suite: str) -> sa.Select[Any]:
+    return sa.select(SuiteMember.trial_id).where(SuiteMember.suite == suite)
 
 
-def _within(query: sa.Select[Any], suite: str | None) -> sa.Select[Any]:
-    return query if suite is None else query.where(SuiteMember.suite == suite)
+def _runs_of(suite: str) -> sa.Select[Any]:
+    return sa.select(Run.id).where(Run.trial_id.in_(_trials_of(suite)))
 
 
-def _shown_runs() -> sa.Subquery:
+def _shown_runs(suite: str | None) -> sa.Select[Any]:
     """run_id, trial_id, status of each trial's latest ok run, or of its latest run if none is ok."""
     order = ((Run.status == "ok").desc(), Run.started_at.desc(), Run.id.desc())
     rank = sa.func.row_number().over(partition_by=Run.trial_id, order_by=order).label("rank")
-    ranked = sa.select(Run.id.label("run_id"), Run.trial_id, Run.status, rank).subquery()
-    return sa.select(ranked.c.run_id, ranked.c.trial_id, ranked.c.status).where(ranked.c.rank == 1).subquery()
+    runs = sa.select(Run.id.label("run_id"), Run.trial_id, Run.status, rank)
+    ranked = (runs if suite is None else runs.where(Run.trial_id.in_(_trials_of(suite)))).subquery()
+    return sa.select(ranked.c.run_id, ranked.c.trial_id, ranked.c.status).where(ranked.c.rank == 1)

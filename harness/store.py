@@ -170,8 +170,8 @@ class Store:
             latest = {row.trial_id: row.status for row in connection.execute(query)}
         return {trial_id: latest[trial_id] for trial_id in trial_ids if trial_id in latest}
 
-    def suites(self) -> list[SuiteSummary]:
-        """All suites by name."""
+    def suites(self, name: str | None = None) -> list[SuiteSummary]:
+        """All suites by name, or one."""
         with self.reading() as connection:
             count = (
                 sa.select(sa.func.count(sa.distinct(SuiteMember.trial_id)))
@@ -179,6 +179,7 @@ class Store:
                 .scalar_subquery()
             )
             query = sa.select(schema.Suite, count.label("trials")).order_by(schema.Suite.name)
+            query = query if name is None else query.where(schema.Suite.name == name)
             return [SuiteSummary(**row._asdict()) for row in connection.execute(query)]
 
     def methods(self) -> list[MethodInfo]:

@@ -118,10 +118,9 @@ def crossings(store: Store, view: SuiteView, panel: CurvePanel) -> tuple[Crossin
     found = []
     for one, other in itertools.combinations(range(len(best)), 2):
         first, second = ([index * len(sizes) + k for k in range(len(sizes))] for index in (one, other))
-        try:
-            crossed = crossover(scores, np.array(sizes, float), first, second, _generator(places, one, other), DRAWS)
-        except ValueError:  # predictions of fewer than two seeds are stored
+        if scores.present[first + second].sum(1).min() < 2:  # too few predictions are stored
             continue
+        crossed = crossover(scores, np.array(sizes, float), first, second, _generator(places, one, other), DRAWS)
         ahead, behind = (best[one], best[other]) if crossed.first_leads_below else (best[other], best[one])
         found.append(Crossing(ahead.title, behind.title, (sizes[0], sizes[-1]), crossed))
     return tuple(found)

@@ -1,21 +1,21 @@
 """The site's folder, with what it knows of its last build: what has not changed is not made again.
 
-`data/files.txt` names all files, so that the next build can remove what it no longer makes. `.build.json` holds
-a digest of what each file was made from, and what the pages about several suites need of each; without it everything is
-made anew, into the same bytes. It is no part of what is published.
+`data/files.txt` names all files, so that the next build can remove what it no longer makes. A cache beside
+the folder holds a digest of what each file was made from, and what the pages about several suites need of each; without
+it everything is made anew, into the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
 
 MANIFEST = "data/files.txt"
-CACHE = ".build.json"
 
 
 class Folder:
@@ -25,12 +25,15 @@ class Folder:
         """code: digest of all that pages are made with; a cache of another one is not used."""
         self.path = path
         self._code = code
+        whole = path.absolute()
+        self._cache = whole.with_name(f".{whole.name}.build.json")
         cache = self._read_cache()
         self._old: dict[str, list[Any]] = cache.get("files", {})
         self._old_notes: dict[str, Any] = cache.get("notes", {})
         self._files: dict[str, list[Any]] = {}
         self._notes: dict[str, Any] = {}
         self._started = False
+        self._parents: set[str] = set()
         self.written = 0
         """Files made anew."""
 
@@ -47,20 +50,39 @@ class Folder:
             self._files[name] = known
         return there
 
+    def begin(self) -> None:
+        """Forget the cache: from the first file written on, the folder is between two builds."""
+        if not self._started:
+            try:
+                self._cache.unlink(missing_ok=True)
+            except OSError as error:
+                raise self._explained(error) from error
+            self._started = True
+
     def write(self, name: str, inputs: str, content: str | bytes) -> None:
         """Write a file that was made from these inputs."""
+        self.begin()
         data = content if isinstance(content, bytes) else content.encode()
-        path = self.path / name
         try:
-            if not self._started:  # from here on the folder is between two builds, and the cache says nothing of it
-                (self.path / CACHE).unlink(missing_ok=True)
-                self._started = True
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            parent = name.rpartition("/")[0]
+            if parent not in self._parents:
+                (self.path / parent).mkdir(parents=True, exist_ok=True)
+                self._parents.add(parent)
+            with open(f"{self.path}/{name}", "wb", buffering=0) as file:
+                file.write(data)
         except OSError as error:
             raise self._explained(error) from error
-        self._files[name] = [inputs, len(data)]
+        self.adopt(name, inputs, len(data))
+
+    def adopt(self, name: str, inputs: str, size: int) -> None:
+        """Take note of a file that another process has written."""
+        self._files[name] = [inputs, size]
         self.written += 1
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file that was written or kept."""
+        return {name: size for name, (_, size) in self._files.items()}
 
     def note(self, name: str) -> Any:
         """What the last build noted under this name, None without; it stays noted."""
@@ -82,11 +104,11 @@ class Folder:
             text = "".join(f"{name}\n" for name in names)
             manifest.parent.mkdir(parents=True, exist_ok=True)
             manifest.write_bytes(text.encode())
-            cache = {"code": self._code, "files": dict(sorted(self._files.items())), "notes": self._notes}
-            lean = json.dumps(cache, separators=(",", ":"), sort_keys=True)
-            (self.path / CACHE).write_bytes(lean.encode())
         except OSError as error:
             raise self._explained(error) from error
+        cache = {"code": self._code, "files": self._files, "notes": self._notes}
+        with suppress(OSError):  # where it cannot be kept, the next build takes longer
+            self._cache.write_text(json.dumps(cache, separators=(",", ":"), sort_keys=True), encoding="utf-8")
         return [self.path / name for name in names]
 
     def _remove(self, names: Iterable[str]) -> None:
@@ -98,7 +120,7 @@ class Folder:
 
     def _read_cache(self) -> dict[str, Any]:
         try:
-            cache = json.loads((self.path / CACHE).read_text(encoding="utf-8"))
+            cache = json.loads(self._cache.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return cache if isinstance(cache, dict) and cache.get("code") == self._code else {}

@@ -25,7 +25,8 @@ class Renderer:
 
     def __init__(self, has_claims: bool, base_url: str = "") -> None:
         self._environment = _environment()
-        base_url = base_url and base_url.rstrip("/") + "/"
+        self.has_claims = has_claims
+        self.base_url = base_url = base_url and base_url.rstrip("/") + "/"
         self._base_path = urlsplit(base_url).path
         self._environment.globals.update(has_claims=has_claims, base_url=base_url)
 

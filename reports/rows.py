@@ -7,7 +7,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.records import MethodInfo, TaskInfo
@@ -132,7 +132,8 @@ def load_suites(store: Store) -> list[SuiteRows]:
 
 def load_suite(store: Store, name: str) -> SuiteRows:
     """One suite by name; UserError with the nearest name if the database has no such suite."""
-    return next(suite for suite in _suites(store, name) if suite.name == name)
+    (suite,) = _suites(store, name)
+    return suite
 
 
 def _suites(store: Store, name: str | None) -> list[SuiteRows]:
@@ -145,7 +146,7 @@ def _suites(store: Store, name: str | None) -> list[SuiteRows]:
     tasks = {(task.name, task.version): task for task in store.tasks()}
     return [
         SuiteRows(s.name, s.title, s.description, s.rank_by, tuple(by_suite[s.name]), methods, tasks)
-        for s in store.suites()
+        for s in store.suites(name)
     ]
 
 
@@ -162,7 +163,11 @@ def rows_from_frame(frame: pd.DataFrame) -> list[Row]:
 
 def rows_as_records(rows: Sequence[Row], standings: RowStandings) -> list[dict[str, Any]]:
     """Rows as flat dictionaries that JSON can hold: `COLUMNS`, then `STANDING_COLUMNS`."""
-    return [{**asdict(row), **_standing_columns(row, standings.get((row.suite, row.grid, row.label)))} for row in rows]
+    return [
+        {name: getattr(row, name) for name in COLUMNS}
+        | _standing_columns(row, standings.get((row.suite, row.grid, row.label)))
+        for row in rows
+    ]
 
 
 def _standing_columns(row: Row, standing: Standing | None) -> dict[str, Any]:

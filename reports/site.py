@@ -10,8 +10,9 @@ suites need of each is its summary. A file whose inputs have not changed since t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,16 @@ from reports.claims import ClaimLine, by_paper
 from reports.definitions import definitions, paragraphs
 from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
-from reports.names import run_file
-from reports.rendering import Renderer
-from reports.runs import run_pages
+from reports.rendering import ERRORS, Renderer
+from reports.run_files import all_runs
 from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
     from harness.store import Store
+
+
+MOST_ADDRESSES = 50_000
+"""A sitemap may hold no more; without the runs' pages it holds fewer."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,33 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     for name, content in asset_files().items():
         if not out.current(name, inputs := digest(content)):
             out.write(name, inputs, content)
-    summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
-    _runs(store, inventory, {summary.name: summary.title for summary in summaries}, out, render)
+    with all_runs(store, inventory, out, render):
+        summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
     _claims(inventory, claims, out, render)
     for page in wide.pages(store, inventory, summaries):
         if not out.current(page.path, page.inputs):
             out.write(page.path, page.inputs, render(page.template, page.path, **page.context))
     if not out.current("about.html", "about"):
         out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
+    _for_hosts(out, base_url)
     files = out.finish()
     return Site(tuple(sorted(files, key=lambda path: path != folder / "index.html")), out.written)
+
+
+def _for_hosts(out: Folder, base_url: str) -> None:
+    """What hosts of static sites look for: no building of pages by them, and the addresses of all pages."""
+    if not out.current(".nojekyll", ""):
+        out.write(".nojekyll", "", "")
+    if not base_url:
+        return
+    pages = sorted(name for name in out.sizes if name.endswith(".html") and name != ERRORS)
+    if len(pages) > MOST_ADDRESSES:
+        pages = [name for name in pages if not name.startswith("runs/")]
+    lines = "".join(f"<url><loc>{escape(base_url.rstrip('/'))}/{name}</loc></url>\n" for name in pages)
+    space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{space}">\n{lines}</urlset>\n'
+    if not out.current("sitemap.xml", inputs := digest(text)):
+        out.write("sitemap.xml", inputs, text)
 
 
 def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:
@@ -92,15 +113,6 @@ def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: R
         out.write(path, inputs, content)
     out.set_note(f"suite {name}", {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
     return suite.summary
-
-
-def _runs(store: Store, inventory: Inventory, titles: Mapping[str, str], out: Folder, render: Renderer) -> None:
-    """Build the pages of runs that are new or stand elsewhere now."""
-    named = digest(sorted(titles.items()))
-    keys = {run_id: digest(inputs, named) for run_id, inputs in inventory.runs.items()}
-    stale = [run_id for run_id, inputs in keys.items() if not out.current(run_file(run_id), inputs)]
-    for page in run_pages(store, [inventory.stored[run_id] for run_id in stale], titles):
-        out.write(page.file, keys[page.id], render("run.html", page.file, here="", run=page))
 
 
 def _claims(inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, render: Renderer) -> None:

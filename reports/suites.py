@@ -15,7 +15,8 @@ from reports.names import compare_file, pair_file
 from reports.pages import SuitePage, scatter_of
 from reports.ranks import row_standings
 from reports.rows import SuiteRows, load_suite, rows_as_csv, rows_as_json
-from reports.summaries import Picture, SuiteSummary, summarise
+from reports.summaries import Picture, SuiteSummary
+from reports.summarise import summarise
 from reports.views import suite_view
 
 if TYPE_CHECKING:

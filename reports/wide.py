@@ -14,7 +14,8 @@ from harness import schema
 from harness.records import MethodInfo, TaskInfo
 from reports.inventory import Inventory, digest
 from reports.names import method_file, numbered, run_file, task_file
-from reports.summaries import NEWEST, Result, RunLine, SuiteSummary, TableRow
+from reports.summaries import Result, RunLine, SuiteSummary, TableRow
+from reports.summarise import NEWEST
 
 if TYPE_CHECKING:
     from harness.store import Store

@@ -19,7 +19,7 @@ from harness.measure import DEFINITIONS
 from harness.records import MethodInfo
 from harness.store import open_store
 from reports.claims import ClaimLine
-from reports.pages import slug
+from reports.names import slug
 from reports.site import build_site
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600 {{ 7*7 }} ../../" + "x" * 300
@@ -213,7 +213,8 @@ def test_a_rebuild_removes_its_own_old_pages_and_nothing_else(database: Path, tm
         pass
     files = built(tmp_path / "empty.db", tmp_path / "site")
     kept = sorted(name for name in files if not name.startswith("assets/"))
-    assert kept == ["CNAME", "about.html", "data/files.txt", "index.html"]
+    wide = ("404", "about", "failures", "index", "methods", "stacks", "suites", "tasks")
+    assert kept == sorted([".nojekyll", "CNAME", "data/files.txt", *(f"{name}.html" for name in wide)])
     assert (tmp_path / "outside.txt").exists()
 
 
@@ -249,8 +250,8 @@ def test_the_claims_page_has_every_claim_escaped_and_is_linked_from_all_pages(da
         ClaimLine("b", "LoRA-XS", "Balazy et al. 2024", "1", "C", "holds", "92,160 = 92,160"),
     ]
     with open_store(str(database), create=False) as store:
-        files = build_site(store, tmp_path / "site", lines)
-        bare = build_site(store, tmp_path / "bare")
+        files = build_site(store, tmp_path / "site", lines).files
+        bare = build_site(store, tmp_path / "bare").files
     page = (tmp_path / "site" / "claims.html").read_text()
     assert "&lt;b&gt;A&lt;/b&gt; is above B" in page
     assert "A - B = +1.0 &amp; more" in page

@@ -126,7 +126,8 @@ def test_rows_of_the_site_that_share_a_rank_say_so_in_words(store: Store, tmp_pa
     board(store, [*records, *same])
     suite, overview = site_pages(store, tmp_path / "site")
     assert suite.count("1–2 shared") == 2 * 3  # both rows, by each way of choosing an epoch
-    assert overview.count("1–2 shared") == 2
+    assert overview.count("rank 1–2 shared") == 2
+    assert "Nothing separates its 2 ranked rows" in overview
 
 
 def test_a_row_without_a_rank_says_why_on_the_site(store: Store, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_row_without_a_rank_says_why_on_the_site(store: Store, tmp_path: Path)
     assert "No rank: LoRA (one seed: nothing is known of its spread)." in suite
     assert "no rank: one seed: nothing is known of its spread" in suite
     assert "no rank: a control" in suite
-    assert "no rank: a control" in overview
+    assert "First FT" in overview
 
 
 def test_a_row_with_one_seed_is_shown_without_a_rank_and_says_why(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,7 +11,6 @@ from harness.analyses.start_cost import timed_runs
 from harness.records import SELECT
 from harness.scoring import PROTOCOLS, Frame, results, scores
 from harness.store import Store
-from harness.suite import suite_names
 
 INITIALISATION_SHARE = "initialisation_share"
 """Beside the tasks' metrics: seconds of initialising the adapter over seconds of one epoch of training."""
@@ -21,14 +20,13 @@ MEAN = ""
 """The split of a number that is a mean over all of a task's test sets."""
 
 
-def load(store: Store) -> Frame:
-    """The columns COLUMNS, for every ok run of the suites that claims can name; `first` marks the task's first metric.
+def load(store: Store, suites: Collection[str] | None = None) -> Frame:
+    """The columns COLUMNS, for every ok run of every suite; `first` marks the task's first metric.
 
-    Those are the built-in suites, also with changes in brackets. Scores are times 100: each test set's, and (split
-    MEAN) their mean.
+    suites: only these, also with changes in brackets (claims name built-in suites alone). Scores are times 100: each
+    test set's, and (split MEAN) their mean.
     """
-    built_in = set(suite_names())
-    named = [suite.name for suite in store.suites() if suite.name.partition("[")[0] in built_in]
+    named = [s.name for s in store.suites() if suites is None or s.name.partition("[")[0] in suites]
     parts = [_of_suite(store, name) for name in named]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 

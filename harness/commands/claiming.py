@@ -29,12 +29,13 @@ def claims(
     from harness.claims.register import load_claims, of_paper
     from harness.plugins import discover
     from harness.store import open_store
+    from harness.suite import suite_names
 
     chosen = load_claims(discover())
     if paper is not None:
         chosen = of_paper(chosen, paper)
     with open_store(db, create=False) as store:
-        evidence = load(store)
+        evidence = load(store, suite_names())
     findings = evaluate(chosen, evidence)
     if json:
         print_json([_as_dict(claim, finding) for claim, finding in zip(chosen, findings, strict=True)])

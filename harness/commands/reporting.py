@@ -115,12 +115,13 @@ def _judged_claims(store: Store) -> list[ClaimLine]:
     from harness.claims.evidence import load
     from harness.claims.register import load_claims
     from harness.plugins import discover
+    from harness.suite import suite_names
     from reports.claims import ClaimLine
 
     claims = load_claims(discover())
     return [
         ClaimLine(item.id, item.paper, item.reference, item.table, item.quote, found.verdict, found.why)
-        for item, found in zip(claims, evaluate(claims, load(store)), strict=True)
+        for item, found in zip(claims, evaluate(claims, load(store, suite_names())), strict=True)
     ]
 
 

@@ -150,7 +150,7 @@ def _of_run(connection: sa.Connection, number: int, trial: Trial) -> dict[Any, l
     found: dict[Any, list[dict[str, Any]]] = {schema.Run: [run], schema.Score: [], schema.Prediction: []}
     for epoch in range(1, EPOCHS + 1):
         predicted = np.where(generator.random(EXAMPLES) < level - 0.05 * (EPOCHS - epoch), labels, 1 - labels)
-        select = level - 0.02 * abs(epoch - 2) + 0.01 * float(generator.normal())
+        select = level - 0.02 * abs(epoch - 2) + 0.001 * float(generator.normal())  # the second is selected
         for split, value in (("select", select), ("test", float((predicted == labels).mean()))):
             found[schema.Score].append(
                 {"run_id": run_id, "epoch": epoch, "split": split, "metric": "accuracy", "value": value}

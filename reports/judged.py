@@ -43,6 +43,21 @@ class Judged:
                     found[label, task] = (max(float(low[index]), -1.0), min(float(high[index]), 1.0))
         return found
 
+    def best(self) -> frozenset[tuple[str, str | None]]:
+        """(label, task) of the rows that share the best rank on a task, and (label, None) of those in the average.
+
+        A rank on one task holds among that task's pairs alone: each column is a family of its own.
+        """
+        tables = {None: self.table} | {
+            task: judge_table([scores]) for task, scores in zip(self.tasks, self.scores, strict=True)
+        }
+        return frozenset(
+            (label, task)
+            for task, table in tables.items()
+            for label, rank in zip(self.labels, table.ranges, strict=True)
+            if rank is not None and rank.best == 1
+        )
+
 
 def judged_boards(store: Store, view: SuiteView) -> dict[tuple[str, str], Judged]:
     """All boards of a suite that have contenders, by (grid, protocol); read once where protocols choose the same."""

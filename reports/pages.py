@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -152,6 +153,18 @@ class SuitePage:
     def shares_rank(self, board: Board, label: str) -> bool:
         """Whether another row of the table begins at the row's rank."""
         return shares_rank(self.standings(board), label)
+
+    def is_best(self, board: Board, label: str, task: str | None = None) -> bool:
+        """Whether a table's row shares the best rank: in the average, or on one task."""
+        return (label, task) in self._best[board.grid, board.protocol]
+
+    def has_best(self, board: Board) -> bool:
+        """Whether any row of a table has a rank, in the average or on a task."""
+        return bool(self._best[board.grid, board.protocol])
+
+    @cached_property
+    def _best(self) -> Mapping[tuple[str, str], frozenset[tuple[str, str | None]]]:
+        return defaultdict(frozenset, {key: judged.best() for key, judged in self.judged.items()})
 
     def unranked(self, board: Board) -> list[str]:
         """Which rows of the table have no rank, and why."""

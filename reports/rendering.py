@@ -12,7 +12,6 @@ from harness import __version__
 from reports import formats
 from reports.assets import POLICY, SCRIPTS, STYLES
 from reports.commands import run_again
-from reports.efficiency import COSTS
 from reports.names import method_file
 from reports.ranks import RANKS_SAY
 
@@ -69,7 +68,6 @@ def _environment() -> jinja2.Environment:
         command=run_again,
     )
     environment.globals.update(
-        front_costs=tuple(COSTS),
         method_file=method_file,
         ranks_say=RANKS_SAY,
         policy=POLICY,

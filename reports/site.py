@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports import suites, wide
+from reports import wide
 from reports.assets import asset_files
 from reports.claims import ClaimLine, by_paper
 from reports.definitions import definitions, paragraphs
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harness.store import Store
 
 
+SEARCH = ".search"
+"""Ends the name of the suite that holds a suite's tuning search."""
 MOST_ADDRESSES = 50_000
 """A sitemap may hold no more; without the runs' pages it holds fewer."""
 
@@ -98,13 +100,14 @@ def _for_hosts(out: Folder, base_url: str) -> None:
 
 def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:
     """Build a suite's files, or keep them if nothing of it has changed. Its summary."""
-    from harness.scoring import PROTOCOLS
-
-    search = name + suites.SEARCH if name + suites.SEARCH in inventory.suites else None
+    search = name + SEARCH if name + SEARCH in inventory.suites else None
     inputs = digest(inventory.suites[name], inventory.suites.get(search or ""))
     noted = out.note(f"suite {name}")
     if noted is not None and noted["inputs"] == inputs and all(out.current(file, inputs) for file in noted["files"]):
         return from_plain(noted["summary"])
+    from harness.scoring import PROTOCOLS  # brings pandas, SciPy and Altair, which an unchanged site can do without
+    from reports import suites
+
     notes = {protocol: paragraphs(choose)[0] for protocol, choose in PROTOCOLS.items()}
     suite = suites.load(store, name, notes, search)
     files = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports import charts
 from reports.comparisons import Comparison, Pair, compare
-from reports.efficiency import budget_panels, crossings, fronts
+from reports.efficiency import COSTS, budget_panels, crossings, fronts
 from reports.judged import judged_boards
 from reports.marks import mark_of
 from reports.names import compare_file, pair_file
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Render = Callable[..., str]
 """Template name and context -> page; `path` is where the page will lie."""
-SEARCH = ".search"
-"""Ends the name of the suite that holds a suite's tuning search."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
     main = view.main
     first = judged.get((main.grid, main.protocol)) if main else None
     comparison = compare(store, main, first, _right_or_wrong(rows)) if main and first else None
-    searched = rows if name.endswith(SEARCH) else load_suite(store, search) if search else None
+    searched = rows if any("#" in row.label for row in rows.rows) else load_suite(store, search) if search else None
     page = SuitePage(
         view=view,
         marks=marks,
@@ -78,7 +76,7 @@ def files(suite: Suite, render: Render) -> Iterator[tuple[str, str]]:
     """Path and content of every page and data file of the suite."""
     page = suite.page
     context: dict[str, Any] = {"here": "suites", "page": page}
-    yield page.file, render("suite.html", page.file, **context, searched=suite.search_title)
+    yield page.file, render("suite.html", page.file, **context, searched=suite.search_title, front_costs=tuple(COSTS))
     for protocol in [board.protocol for board in page.view.sections[0].boards[1:]] if page.split else []:
         path = page.protocol_file(protocol)
         yield path, render("protocol.html", path, **context, protocol=protocol)

@@ -9,6 +9,9 @@ from typing import Any
 from reports.cells import Span
 from reports.names import anchor, row_file, run_file, suite_file
 
+NEWEST = 12
+"""Runs that the overview names."""
+
 
 @dataclass(frozen=True)
 class Drawn:

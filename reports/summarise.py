@@ -8,11 +8,8 @@ from typing import Any
 from reports.judged import Judged
 from reports.marks import Mark
 from reports.rows import PLANNED, Row
-from reports.summaries import Drawn, Picture, Result, RunLine, SuiteSummary, TableRow
+from reports.summaries import NEWEST, Drawn, Picture, Result, RunLine, SuiteSummary, TableRow
 from reports.views import Board, BoardRow, SuiteView
-
-NEWEST = 12
-"""Runs that the overview names."""
 
 
 def summarise(

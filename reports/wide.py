@@ -14,8 +14,7 @@ from harness import schema
 from harness.records import MethodInfo, TaskInfo
 from reports.inventory import Inventory, digest
 from reports.names import method_file, numbered, run_file, task_file
-from reports.summaries import Result, RunLine, SuiteSummary, TableRow
-from reports.summarise import NEWEST
+from reports.summaries import NEWEST, Result, RunLine, SuiteSummary, TableRow
 
 if TYPE_CHECKING:
     from harness.store import Store

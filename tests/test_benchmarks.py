@@ -22,6 +22,7 @@ from benchmarks import (
     overhead,
     report,
     scaling,
+    site,
     solo,
     starter_suite,
     twins,
@@ -192,7 +193,7 @@ def test_sides_take_turns() -> None:
     assert "".join(order) == "abbaab"
 
 
-@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite])
+@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite, site])
 def test_the_command_kept_repeats_the_run_and_names_no_folder(module: object, tmp_path: Path) -> None:
     options = module.parsed([*TOY, "--out", str(tmp_path)])  # type: ignore[attr-defined]
     words = shlex.split(options.command)

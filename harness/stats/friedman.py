@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.stats.corpus import Array
 from harness.stats.ranks import average_ranks
@@ -33,6 +32,8 @@ class CriticalDifference:
 
 def critical_difference(scores: Array, level: float = 0.95) -> CriticalDifference:
     """Compare rows by their scores [rows, tasks], all known. ValueError below three rows or two tasks."""
+    from scipy import stats  # see `ranks`
+
     rows, tasks = scores.shape
     if rows < 3 or tasks < 2:
         raise ValueError(f"Friedman's test needs three rows and two tasks; there are {rows} and {tasks}")

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from reports import charts, formats
 from reports.cells import RowCosts, costs_of
 from reports.commands import run_suite
+from reports.gallery import Gallery
 from reports.judged import Judged
 from reports.marks import Mark
 from reports.names import anchor, compare_file, pair_file, row_file, run_file, slug, suite_file
+from reports.plots.chart import Chart
 from reports.ranks import Standings, shares_rank, unranked
 from reports.rows import Row
 from reports.strips import Strip, strips
@@ -22,7 +23,7 @@ from reports.views import MAIN, Board, CurvePanel, MethodNote, SuiteView
 if TYPE_CHECKING:
     from harness.standings import Standing
     from reports.comparisons import Comparison
-    from reports.efficiency import BudgetPanel, Crossing, FrontRow
+    from reports.efficiency import Crossing, FrontRow
 
 TUNED = "-tuned"
 """Ends the label of a row whose configuration a search has chosen, beside the default one."""
@@ -66,15 +67,12 @@ class SuitePage:
 
     view: SuiteView
     marks: dict[str, Mark]
-    scatter: charts.Chart | None
-    scatter_note: str
-    curves: tuple[tuple[CurvePanel, charts.Chart], ...]
+    plots: Gallery
     protocol_notes: dict[str, str]
     judged: Mapping[tuple[str, str], Judged]
     """By grid and protocol."""
     fronts: tuple[FrontRow, ...] = ()
     crossings: tuple[tuple[CurvePanel, tuple[Crossing, ...]], ...] = ()
-    budgets: tuple[BudgetPanel, ...] = ()
     comparison: Comparison | None = None
     root: str = ""
 
@@ -105,6 +103,13 @@ class SuitePage:
     @property
     def run_command(self) -> str:
         return run_suite(self.view.name)
+
+    def chart_file(self, chart: Chart) -> str:
+        """The file of one of the suite's plots."""
+        return f"suites/{slug(self.view.name)}/charts/{chart.file}"
+
+    def chart_link(self, chart: Chart) -> str:
+        return self.root + self.chart_file(chart)
 
     def row_file(self, label: str) -> str:
         """The page of one row's runs."""
@@ -211,16 +216,6 @@ class SuitePage:
         """Notes on the methods that a row was made with: one, unless a suite gave two of them one label."""
         names = {row.method for group in self.row_groups[label] for row in group.rows}
         return tuple(note for note in self.view.methods if note.name in names)
-
-
-def scatter_of(view: SuiteView, marks: Mapping[str, Mark]) -> tuple[charts.Chart | None, str]:
-    """Score over parameters of the first table, and a note on what lies below the chart."""
-    drawn = charts.score_over_parameters(view.main, marks) if view.main else None
-    if drawn is None:
-        return None, ""
-    chart, low = drawn
-    below = ", ".join(f"{row.title} ({formats.score(row.average.mean)})" for row in low)
-    return chart, f"Below the chart: {below}." if below else ""
 
 
 def _group(rows: Iterable[Row], most: int) -> RunGroup:

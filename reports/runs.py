@@ -15,7 +15,8 @@ from harness.records import Costs
 from reports import formats
 from reports.commands import run_cell
 from reports.names import row_file, run_file, suite_file
-from reports.sketches import Sketch, sketch
+from reports.plots.chart import Chart
+from reports.plots.course import loss_course, score_course
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -61,8 +62,8 @@ class RunPage:
     """(split, metric) of the table of scores."""
     scores: Mapping[tuple[int, str, str], float | None]
     """By (epoch, split, metric)."""
-    score_sketch: Sketch | None
-    loss_sketch: Sketch | None
+    score_chart: Chart | None
+    loss_chart: Chart | None
     losses: int
     """Points of the loss curve."""
     costs: Facts
@@ -139,8 +140,8 @@ def _page(
         epochs=tuple(sorted({point.epoch for point in scores})),
         columns=columns,
         scores={(point.epoch, point.split, point.metric): point.value for point in scores},
-        score_sketch=sketch({name: curves[name] for name in first_metric}),
-        loss_sketch=sketch({"training loss": losses}),
+        score_chart=score_course({name: curves[name] for name in first_metric}),
+        loss_chart=loss_course(losses),
         losses=len(losses),
         costs=_costs(row),
         parameters=_settings(row.parameters),

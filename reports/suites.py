@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports import charts
 from reports.comparisons import Comparison, Pair, compare
 from reports.efficiency import COSTS, budget_panels, crossings, fronts
+from reports.gallery import gallery
 from reports.judged import judged_boards
 from reports.marks import mark_of
 from reports.names import compare_file, pair_file
-from reports.pages import SuitePage, scatter_of
+from reports.pages import SuitePage
 from reports.ranks import row_standings
 from reports.rows import SuiteRows, load_suite, rows_as_csv, rows_as_json
 from reports.summaries import Picture, SuiteSummary
@@ -43,28 +43,33 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
     controls = frozenset(row.label for row in view.rows if row.control)
     marks = {label: mark_of(label, view.labels, controls) for label in view.labels}
     judged = judged_boards(store, view)
-    scatter, note = scatter_of(view, marks)
-    curves = tuple((panel, charts.size_curves(panel, marks)) for panel in view.panels)
     main = view.main
     first = judged.get((main.grid, main.protocol)) if main else None
     comparison = compare(store, main, first, _right_or_wrong(rows)) if main and first else None
     searched = rows if any("#" in row.label for row in rows.rows) else load_suite(store, search) if search else None
+    budgets = budget_panels(searched.rows) if searched else ()
     page = SuitePage(
         view=view,
         marks=marks,
-        scatter=scatter,
-        scatter_note=note,
-        curves=curves,
+        plots=gallery(store, view, marks, first, comparison, budgets, searched.rows if searched else ()),
         protocol_notes=dict(notes),
         judged=judged,
         fronts=fronts(main, first) if main and first else (),
         crossings=tuple((panel, found) for panel in view.panels if (found := crossings(store, view, panel))),
-        budgets=budget_panels(searched.rows) if searched else (),
         comparison=comparison,
     )
-    picture = Picture(scatter.title, scatter.description, scatter.svg, note) if scatter else None
+    picture = _picture(page)
     title = searched.title if searched and search else None
     return Suite(page, summarise(view, marks, judged, picture), title)
+
+
+def _picture(page: SuitePage) -> Picture | None:
+    """The plot that the overview may show."""
+    chart = page.plots.scatter
+    if chart is None:
+        return None
+    note = f"{chart.caption} {page.plots.scatter_note}".strip()
+    return Picture(chart.title, chart.description, chart.svg, note, page.chart_file(chart))
 
 
 def _right_or_wrong(rows: SuiteRows) -> list[str]:
@@ -86,6 +91,7 @@ def files(suite: Suite, render: Render) -> Iterator[tuple[str, str]]:
         yield path, render("row.html", path, **context, label=label, row_title=title, notes=notes, groups=groups)
     if page.comparison is not None:
         yield from _pairs(page, page.comparison, render, context)
+    yield from ((page.chart_file(chart), chart.standalone) for chart in page.plots.charts)
     first = {section.grid: page.standings(section.boards[0]) for section in page.view.sections}
     standings = row_standings(page.view, first)
     yield page.json_file, rows_as_json(page.view.rows, standings)

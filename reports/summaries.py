@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from reports.cells import Span
 from reports.names import anchor, row_file, run_file, suite_file
 
@@ -143,8 +145,9 @@ class Picture:
 
     title: str
     description: str
-    svg: str
-    note: str
+    svg: Markup
+    caption: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -203,5 +206,6 @@ def from_plain(data: Mapping[str, Any]) -> SuiteSummary:
     lists = {"backbones": tuple(data["backbones"]), **rows}
     lists["results"] = tuple(Result(**row) for row in data["results"])
     lists["newest"] = tuple(RunLine(**row) for row in data["newest"])
-    picture = None if data["picture"] is None else Picture(**data["picture"])
+    drawn = data["picture"]
+    picture = None if drawn is None else Picture(**{**drawn, "svg": Markup(drawn["svg"])})  # our own, from our cache
     return SuiteSummary(**{**data, **lists, "picture": picture})

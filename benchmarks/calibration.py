@@ -26,7 +26,7 @@ from harness.stats.pairs import all_pairs, differences, paired_blocks, permutati
 from harness.stats.power import detectable
 from harness.stats.ranks import judge_table
 from harness.stats.resampling import Split, TaskScores, bootstrap, task_scores
-from harness.stats.sequential import State, decide, next_trial
+from harness.stats.sequential import Spend, State, follow, next_trial
 
 OUT = Path(__file__).resolve().parent / "results" / "statistics" / "calibration.json"
 RESAMPLES = 400
@@ -207,22 +207,22 @@ def _until_separated(
 ) -> tuple[list[State], np.ndarray[Any, Any], int]:
     """Uncovers simulated seeds one by one; at the end: states, differences when decided, trials spent."""
     seen = [np.arange(task.points.shape[1])[None, :] < np.full((len(task.points), 1), 3) for task in whole]
-    states: list[State] = []
+    further: list[Spend] = []
+    states: tuple[State, ...] = tuple("open" for _ in pairs)
     values = np.zeros(len(pairs))
-    for trial in range(budget + 1):
+    while True:
         tasks = [
             TaskScores(np.where(mask, task.points, np.nan), task.covariance)
             for task, mask in zip(whole, seen, strict=True)
         ]
-        difference = differences(tasks, pairs)
-        before = states or ["open"] * len(pairs)
-        states = decide(difference, trial + 1, margin, before)
-        values = np.where(np.array(before) == "open", difference.value, values)
-        spend = next_trial(tasks, pairs, difference, states, trial + 1, margin)
-        if spend is None or spend.seed >= seen[spend.task].shape[1] or trial == budget:
-            return states, values, trial
+        course = follow(tasks, pairs, further, margin)
+        values = np.where(np.array(states) == "open", course.difference.value, values)
+        states = course.states
+        spend = next_trial(tasks, pairs, course.difference, states, course.look, margin)
+        if spend is None or spend.seed >= seen[spend.task].shape[1] or len(further) == budget:
+            return list(states), values, len(further)
         seen[spend.task][spend.row, spend.seed] = True
-    raise AssertionError("the budget ends the loop")
+        further.append(spend)
 
 
 TWO = (0.8, 0.8)
@@ -279,11 +279,11 @@ CASES: dict[str, tuple[Callable[..., dict[str, float]], dict[str, Any]]] = {
     "ranks of 5 equal rows, 4 tasks, 5 seeds": (rank_coverage, {"world": World(5, 0.1, tasks=4, means=(0.8,) * 5)}),
     "adaptive seeds, 3 equal rows": (
         adaptive,
-        {"world": World(12, 0.1, tasks=2, means=(0.8,) * 3), "budget": 8, "margin": 0.0},
+        {"world": World(20, 0.1, tasks=2, means=(0.8,) * 3), "budget": 40, "margin": 0.0},
     ),
     "adaptive seeds, 3 rows, margin 5 points": (
         adaptive,
-        {"world": World(12, 0.1, 500, tasks=2, means=(1.2, 0.8, 0.8)), "budget": 8, "margin": 0.05},
+        {"world": World(20, 0.1, 500, tasks=2, means=(1.2, 0.8, 0.8)), "budget": 40, "margin": 0.05},
     ),
 }
 

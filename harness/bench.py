@@ -28,8 +28,8 @@ from harness import (
     starts,
 )
 from harness.api import DataRoot, GenerationTask, LinearMethod, Method, ParameterGroup, Task
+from harness.checkpoints import Checkpoints
 from harness.decompositions import CachedDecompositions
-from harness.devices import pick_device
 from harness.generation import load_scorer
 from harness.memory_estimate import exceeds_memory
 from harness.plugins import Plugins, discover, make_method
@@ -53,6 +53,17 @@ class Bench:
     splits: dict[str, pd.DataFrame]
     """`select` and the test sets."""
     data_sha256: str
+    least_parts: int = 0
+    """Micro-batches of a step at least, where fewer did not fit into memory."""
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts that the rows of a step are computed in, one after the other; the step is the same."""
+        return max(self.least_parts, self.trial.recipe.accumulation)
+
+    def shrunk(self, rows: int) -> int:
+        """So many of `rows` as may be computed at once, at least one."""
+        return max(1, rows * self.trial.recipe.accumulation // self.micro_batches)
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,8 @@ class Phase:
     """The attached method; None while the whole model is trained."""
     cache: prefix.PrefixCache | None = None
     """Keeps what the frozen lower layers give."""
+    checkpoints: Checkpoints | None = None
+    """Saves it on the way."""
 
 
 @dataclass
@@ -101,6 +114,8 @@ class Started:
     """Stored tensors of the method, trained on another task, for `attach`."""
     head_carried: bool | None = None
     """Whether the head came along; None if the start has none to bring, or an adapter is still to bring it."""
+    sha256: str | None = None
+    """Hash of the tensors that the start brings; None for the pretrained start."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -108,7 +123,7 @@ def _plugins(settings: Settings) -> Plugins:
     return discover(settings.plugin_files)
 
 
-def prepare(trial: Trial, settings: Settings) -> Bench:
+def prepare(trial: Trial, settings: Settings, least_parts: int = 0) -> Bench:
     """Plugins and rows of a trial; what scoring imports is imported here, outside every clock."""
     plugins = _plugins(settings)
     task = plugins.tasks[trial.task]
@@ -121,7 +136,7 @@ def prepare(trial: Trial, settings: Settings) -> Bench:
     if trial.recipe.chat_template and isinstance(task, GenerationTask):
         task = chat.in_chat(task, backbones.load_tokenizer(trial.backbone, settings))
     select = rows.select.head(trial.recipe.select_rows or len(rows.select))
-    return Bench(trial, settings, task, method, train, {SELECT: select, **rows.tests}, rows.sha256)
+    return Bench(trial, settings, task, method, train, {SELECT: select, **rows.tests}, rows.sha256, least_parts)
 
 
 def load(bench: Bench, device: torch.device) -> Stage:
@@ -162,7 +177,7 @@ def step_maker(bench: Bench, stage: Stage, phase: Phase) -> Callable[[Sequence[i
     overhead = splitting.overhead_for(stage.model)
 
     def parts(rows: Sequence[int]) -> list[Sequence[int]]:
-        micro = _split(rows, recipe.accumulation)
+        micro = _split(rows, bench.micro_batches)
         return [part for rows in micro for part in splitting.by_length(rows, lengths, overhead)] if splits else micro
 
     return lambda rows: [prefetch.pinned(batch(part), stage.device) for part in parts(rows)]
@@ -191,11 +206,11 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
     with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, checkpoints(bench, stage)):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
         if bench.settings.compile == "off":
-            return loop.fit(stage.model, groups, steps(), recipe, hooks)
+            return loop.fit(stage.model, groups, steps(), recipe, hooks, checkpoints=phase.checkpoints)
         parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
         chooser = compiling.chooser_for(parameters, stage.device)
-        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, chooser)
-        progress.facts = chooser.facts()
+        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, chooser, phase.checkpoints)
+        progress.facts |= chooser.facts()
         return progress
 
 
@@ -211,48 +226,7 @@ def checkpoints(bench: Bench, stage: Stage) -> bool:
     return able and exceeds_memory(stage.model, recipe, stage.device)
 
 
-def start(bench: Bench, stage: Stage) -> Started:
-    """Bring the model to where training starts; a start that another trial computed is read from the cache.
-
-    An adapter that a transfer brings along waits in the result until the method is attached.
-    """
-    begin = bench.trial.start
-    if begin.kind == "pretrained":
-        return Started()
-    cache = starts.StartCache(bench.settings.cache_root, bench.trial)
-    maps = {name: module for name, module in stage.model.named_modules() if isinstance(module, nn.Linear)}
-    pretrained = {name: module.weight.detach().cpu().clone() for name, module in maps.items()}
-    with cache.lock:
-        tensors, seconds = cache.load() or cache.save(
-            *(_train_whole(bench, bench, stage) if begin.kind == "warmup" else _transferred(bench))
-        )
-    if begin.kind == "transfer" and begin.what == "adapter":
-        return Started(seconds, adapter=tensors)
-    left = starts.carry(stage.model, tensors)
-    return Started(seconds, pretrained, head_carried=_head_carried(left, stage))
-
-
-def _transferred(bench: Bench) -> tuple[dict[str, Tensor], float]:
-    """What training on the start's task leaves: the whole state, or the stored tensors of the attached method."""
-    source = prepare(starts.source_trial(bench.trial), bench.settings)
-    stage = load(source, pick_device(bench.settings.device))
-    if bench.trial.start.what == "model":
-        return _train_whole(bench, source, stage)
-    attachment, _ = attach(source, stage, Started())
-    phase = Phase("train", source.trial.recipe, source.method)
-    seconds = train(source, stage, phase, loop.Hooks(lambda epoch: None)).seconds
-    return attachment.stored_tensors(), seconds
-
-
-def _train_whole(bench: Bench, rows: Bench, stage: Stage) -> tuple[dict[str, Tensor], float]:
-    """The state after full fine-tuning as the start of `bench` says, on the rows of `rows`, and its seconds."""
-    stage.model.requires_grad_(True)
-    phase = Phase(bench.trial.start.kind, starts.start_recipe(bench.trial))
-    seconds = train(rows, stage, phase, loop.Hooks(lambda epoch: None)).seconds
-    return stage.model.state_dict(), seconds
-
-
-def _head_carried(left: Iterable[str], stage: Stage) -> bool | None:
+def head_carried(left: Iterable[str], stage: Stage) -> bool | None:
     """Whether no tensor of the head is among those that found no place; None for a model without a head of its own."""
     head = stage.loaded.head
     return all(name.split(".")[0] not in head for name in left) if head else None
@@ -273,7 +247,7 @@ def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachme
     attachment = adapt.attach(stage.model, bench.method, stage.loaded.head, bench.trial.seed, support)
     if started.adapter:
         left = starts.carry(stage.model, started.adapter)
-        started.head_carried = _head_carried(left, stage)
+        started.head_carried = head_carried(left, stage)
     return attachment, decompositions.cached_seconds
 
 
@@ -283,7 +257,7 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
         return {}
     seed = stream_seed(bench.trial.seed, "gradient", bench.task.name)
     rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
-    size = bench.trial.recipe.batch_size
+    size = bench.shrunk(bench.trial.recipe.batch_size)
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
     with loop.checkpointing(stage.model, checkpoints(bench, stage)):
         return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)

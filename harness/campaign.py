@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness import file_systems
 from harness.api import Task
+from harness.checkpoint_files import forget_ended
 from harness.contests import OpenPair, open_pairs
 from harness.database import Database
-from harness.execution import Outcome, run_members
+from harness.execution import ORDINARY, Conduct, Outcome, run_members
 from harness.executors import automatic_jobs, make_executor
 from harness.pack.plan import check_pack, make_packs
 from harness.plugins import Plugins, discover, method_info, task_info
@@ -44,6 +47,8 @@ class Request:
     """Trials at a time; 0 chooses by the machine."""
     goal: Goal | None = None
     """With one, further seeds are run after the planned ones until the rows are separated."""
+    conduct: Conduct = ORDINARY
+    """What becomes of trials that end badly, or did so before."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,11 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
         check_contests(plans.info, plans.plugins, tuned=plans.search is not None)
     if plans.search is not None:
         outcome = _run(plans.search, plans.plugins, request, make_reporter, afterwards=plans.info.members)
-        if outcome.interrupted:
+        if outcome.cut_short:
             return plans.info, outcome
         plans = make_plan(request)  # with the rows that the search has chosen
     outcome += _run(plans.info, plans.plugins, request, make_reporter)
-    if request.goal is not None and not outcome.interrupted:
+    if request.goal is not None and not outcome.cut_short:
         outcome += _separate(plans, request.goal, request, make_reporter)
     return plans.info, outcome
 
@@ -113,7 +118,7 @@ def _separate(plans: Plans, goal: Goal, request: Request, make_reporter: Reporte
         reporter = make_reporter(plans.plugins.tasks)
         taken = {member.trial.seed for member in (plans.search.members if plans.search else ())}
         with _writable(request.db) as store:
-            run_one = partial(run_members, store=store, executor=executor, reporter=reporter)
+            run_one = partial(run_members, store=store, executor=executor, reporter=reporter, conduct=_conduct(request))
             return separate(plans.info, plans.plugins, goal, store, Driver(run_one, reporter.note, frozenset(taken)))
     finally:
         executor.close()
@@ -135,10 +140,17 @@ def _run(
             check_plan([*todo, *later], plugins, request.settings, executor)
         with _writable(request.db) as store:
             record_plan(store, info, plugins)
-            packer = partial(make_packs, plugins=plugins, pack=request.settings.pack, jobs=jobs)
-            return run_members(info.members, store, executor, make_reporter(plugins.tasks), packer)
+            pack = "off" if request.settings.checkpointed else request.settings.pack
+            packer = partial(make_packs, plugins=plugins, pack=pack, jobs=jobs)
+            reporter = make_reporter(plugins.tasks)
+            return run_members(info.members, store, executor, reporter, packer, _conduct(request))
     finally:
         executor.close()
+
+
+def _conduct(request: Request) -> Conduct:
+    """What the request says, and that the checkpoint of a stored run goes."""
+    return replace(request.conduct, stored=partial(forget_ended, request.settings.cache_root))
 
 
 def _missing(db: str, members: Sequence[Member]) -> list[Member]:
@@ -184,6 +196,8 @@ def _writable(db: str) -> Store:
     path = Database(db).path
     if path is not None and path.absolute().parent.is_dir():
         check_disk(Path(path).absolute().parent)
+    if path is not None and (text := file_systems.warning(path)):
+        print(f"warning: {text}", file=sys.stderr)
     store = open_store(db)
     store.check_writable()
     return store

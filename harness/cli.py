@@ -11,6 +11,7 @@ from harness import __version__
 from harness.commands import (
     analysing,
     backbone,
+    carrying,
     checking,
     claiming,
     exporting,
@@ -19,8 +20,10 @@ from harness.commands import (
     reporting,
     running,
     starting,
+    verifying,
 )
 from harness.errors import UserError
+from harness.redaction import install, redact
 
 
 class _Group(TyperGroup):
@@ -30,7 +33,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.echo("error: " + " ".join(str(error).split()), err=True)
+            typer.echo("error: " + redact(" ".join(str(error).split())), err=True)
             raise typer.Exit(2) from None
 
 
@@ -57,6 +60,12 @@ app.command()(reporting.site)
 app.command()(publishing.publish)
 app.command()(publishing.serve)
 app.command()(reporting.readme)
+app.command()(verifying.verify)
+app.command()(verifying.rescore)
+app.command()(verifying.doctor)
+app.command()(carrying.bundle)
+app.command()(carrying.merge)
+app.add_typer(carrying.db_app, name="db")
 app.add_typer(analysing.app, name="analyse")
 app.add_typer(backbone.app, name="backbone")
 
@@ -76,4 +85,5 @@ def main_options(
 
 def main() -> None:
     """Entry point of `peft-harness` and `python -m harness`."""
+    install()
     app()

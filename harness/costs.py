@@ -73,7 +73,7 @@ def _key(bench: Bench) -> str:
 
 def _count(bench: Bench, stage: Stage) -> StepCosts:
     order = sorted(range(len(stage.encoded.lengths)), key=stage.encoded.lengths.__getitem__)
-    size = min(bench.trial.recipe.batch_size, len(order))
+    size = min(bench.shrunk(bench.trial.recipe.batch_size), len(order))
     middle = (len(order) - size) // 2
     batches = [stage.batch(rows) for rows in (order[:size], order[middle : middle + size], order[-size:])]
     precision = bench.trial.recipe.precision

@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.schema import SCHEMA_VERSION, VERSION_TABLE
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one; a transaction takes milliseconds."""
+CONNECT_SECONDS = 10
+"""How long a server may take to answer."""
+MIGRATION_LOCK = 7_310_466
+"""Number of PostgreSQL's advisory lock under which one process at a time migrates."""
 
 
 def to_json(value: Any) -> str:
@@ -69,16 +73,29 @@ class Database:
             number = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
         return None if number is None else int(number)
 
-    def migrate(self) -> None:
-        """Bring the schema to the version of this code, in one transaction; creates the tables of a new one."""
+    def check_length(self) -> None:
+        """Raise UserError for an SQLite file that is shorter than its header says: what is missing is not noticed
+        until it is read, and what is written meanwhile would be lost with it.
+        """
+        if self.path is not None and _is_short(self.path):
+            time.sleep(0.2)  # another process may just have been moving its log into the file
+            if _is_short(self.path):
+                raise UserError(_damaged(self.where))
+
+    def migrate(self, version: int = SCHEMA_VERSION) -> None:
+        """Bring the schema to a version, in one transaction; creates the tables of a new database."""
         from alembic import command
         from alembic.config import Config
 
         config = Config()
         config.set_main_option("script_location", "harness:migrations")
-        with self.writing() as connection:
+        with self.explained(), self._engine("migrator").begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, f"{SCHEMA_VERSION:04d}")
+            if self.path is None:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATION_LOCK})
+            command.upgrade(config, f"{version:04d}")
+            if self.path is not None and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                raise RuntimeError(f"migrating {self.where} would break its references: {broken}")
 
     def close(self) -> None:
         for engine in self._engines.values():
@@ -91,27 +108,43 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            explanation = self._explain(str(error.orig))
+            explanation = self._explain(str(error.orig)) or self._explain_server(error)
             if explanation is None:
                 raise
-            raise UserError(explanation) from error
+            raise explanation from error
 
-    def _explain(self, message: str) -> str | None:
-        causes = {
+    def _explain(self, message: str) -> UserError | None:
+        lasting = {
             "file is not a database": f"{self.where} is not an SQLite database; name another file with --db.",
-            "malformed": f"{self.where} is damaged or cut short; restore it from a copy (git checkout, backup).",
-            "disk is full": f"no space left on the disk of {self.where}; nothing stored before was lost. "
-            "Make room and run the same command again.",
+            "malformed": _damaged(self.where),
             "readonly": f"{self.where} cannot be written: make file and folder writable, or name another with --db.",
             "unable to open": f"{self.where} cannot be opened: make file and folder writable, or name another "
             "with --db.",
+            "read-only transaction": f"{self.where} cannot be written: this was opened for reading, or the server only "
+            "reads.",
+            "permission denied": f"{self.where} refused: {_first_line(message)}; ask its owner for the right.",
+        }
+        passing = {
+            "disk is full": f"no space left on the disk of {self.where}; nothing stored before was lost. "
+            "Make room and run the same command again.",
             "locked": f"{self.where} was busy with another process for {BUSY_SECONDS:g} s; run the same command again.",
             "disk I/O error": f"reading or writing {self.where} failed (disk I/O error); nothing stored before "
             "was lost. Check the disk and run the same command again.",
-            "could not connect": f"no connection to {self.where}: {message.splitlines()[0]}",
-            "connection failed": f"no connection to {self.where}: {message.splitlines()[0]}",
         }
-        return next((text for cause, text in causes.items() if cause in message), None)
+        for kind, causes in ((UserError, lasting), (Unavailable, passing)):
+            for cause, text in causes.items():
+                if cause in message:
+                    return kind(text)
+        return None
+
+    def _explain_server(self, error: DBAPIError) -> UserError | None:
+        """A server that cannot be reached, or was lost on the way."""
+        if self.path is not None or not (isinstance(error, OperationalError) or error.connection_invalidated):
+            return None
+        return Unavailable(
+            f"no connection to {self.where}: {_first_line(str(error.orig))}. Nothing stored before was lost; check "
+            "that the server runs and that name, password and database are right."
+        )
 
     def _engine(self, role: str) -> sa.Engine:
         if role not in self._engines:
@@ -120,21 +153,60 @@ class Database:
 
     def _make_engine(self, role: str) -> sa.Engine:
         if self.path is None:
-            try:
-                return sa.create_engine(self._url, json_serializer=to_json)
-            except ModuleNotFoundError as error:
-                raise UserError(
-                    f"{self.where} needs a driver: pip install 'peft-harness[postgres]' ({error})."
-                ) from None
-        connect = _connect_writer if role == "writer" else _connect_reader
+            return self._make_server_engine(role)
+        connect = {"writer": _connect_writer, "reader": _connect_reader, "migrator": _connect_migrator}[role]
         engine = sa.create_engine(
             "sqlite://", creator=partial(connect, self.path), poolclass=NullPool, json_serializer=to_json
         )
         # Python's sqlite3 would begin late and deferred. A writer takes the lock at once, so that it cannot
         # read first and then lose the race for the lock.
-        statement = "BEGIN IMMEDIATE" if role == "writer" else "BEGIN"
+        statement = "BEGIN" if role == "reader" else "BEGIN IMMEDIATE"
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
         return engine
+
+    def _make_server_engine(self, role: str) -> sa.Engine:
+        """An engine for PostgreSQL; a connection that was lost while a trial trained is made anew."""
+        options: dict[str, Any] = {"json_serializer": to_json, "pool_pre_ping": True}
+        if self._url.get_driver_name() == "psycopg":
+            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+        try:
+            engine = sa.create_engine(self._url, **options)
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.where} needs a driver: pip install 'peft-harness[postgres]' ({error}).") from None
+        if role != "reader":
+            return engine
+        # one consistent view over all statements of a transaction, as SQLite gives
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _first_line(message: str) -> str:
+    return message.strip().splitlines()[0].rstrip(".") if message.strip() else "no reason given"
+
+
+def _damaged(where: str) -> str:
+    return (
+        f"{where} is damaged or cut short; restore it from a copy (git checkout, backup), or save its good rows: "
+        "`python -m harness db salvage DAMAGED NEW`."
+    )
+
+
+def _is_short(path: Path) -> bool:
+    """Whether an SQLite file lacks pages that its header counts; False if it cannot be told."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+        length = path.stat().st_size
+    except OSError:
+        return False
+    known = len(header) == 100 and header[24:28] == header[92:96]  # else too old for the number to count
+    if not known or _log_of(path).is_file():  # a log may hold the rest
+        return False
+    size, pages = (int.from_bytes(header[first:last], "big") for first, last in ((16, 18), (28, 32)))
+    return length < pages * (65536 if size == 1 else size)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _parse(url: str) -> tuple[sa.URL, Path | None]:
@@ -146,8 +218,10 @@ def _parse(url: str) -> tuple[sa.URL, Path | None]:
         name = parsed.get_dialect().name
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise UserError(f"'{url}' is not a database URL: {error}. Give a file, or postgresql+psycopg://...") from None
-    if name != "sqlite":
+    if name == "postgresql":
         return parsed, None
+    if name != "sqlite":
+        raise UserError(f"'{name}' databases are not supported: give a file, or postgresql+psycopg://...")
     if not parsed.database or parsed.database == ":memory:":
         raise UserError(f"'{url}' names no file; give a path such as leaderboard.db.")
     return parsed, Path(parsed.database)
@@ -175,6 +249,13 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
             time.sleep(0.02)
 
 
+def _connect_migrator(path: Path) -> sqlite3.Connection:
+    """A writer that may put a table in another one's place, which SQLite takes for a breach of every reference."""
+    connection = _connect_writer(path)
+    connection.execute("PRAGMA foreign_keys = OFF")
+    return connection
+
+
 def _connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot change data.
 
@@ -183,7 +264,7 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     """
     if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
         connection = _connect(path, "mode=rw")
-    elif path.with_name(path.name + "-wal").exists():
+    elif _log_of(path).exists():
         connection = _connect(path, "mode=ro")
     else:
         connection = _connect(path, "mode=ro&immutable=1")

@@ -11,10 +11,26 @@ class UserError(Exception):
     """Something the user can put right. The command line prints it as one line and exits with 2."""
 
 
+class Unavailable(UserError):
+    """A disk, a database or a network is in the way: no trial's fault, and it may pass."""
+
+
+class Stop(BaseException):
+    """Ends a plan: a run could not be stored, or the first bad end was to be the last.
+
+    No Exception, so that nothing which guards a plan against the faults of its trials takes it for one.
+    """
+
+    def __init__(self, reason: str, cause: Exception | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.cause = cause
+
+
 class TrialFailure(Exception):
     """A trial that ended badly for a known reason; it becomes a run row with `status`."""
 
-    def __init__(self, status: Literal["failed", "oom", "diverged"], reason: str) -> None:
+    def __init__(self, status: Literal["failed", "oom", "diverged", "timeout"], reason: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,19 @@ class Evaluator:
     """Keeps what the frozen lower layers of the model give."""
     scores: list[Score] = field(default_factory=list)
     predictions: list[Predictions] = field(default_factory=list)
+    seconds: float = 0.0
+    """Of all evaluations; counted by whoever has a clock."""
+
+    def state(self) -> dict[str, Any]:
+        """What was scored so far, ready for JSON."""
+        scores, predictions = (list(map(asdict, items)) for items in (self.scores, self.predictions))
+        return {"scores": scores, "predictions": predictions, "seconds": self.seconds}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.scores = [Score(**score) for score in state["scores"]]
+        self.predictions = [Predictions(**kept) for kept in state["predictions"]]
+        self.seconds = state["seconds"]
 
     def evaluate(self, model: nn.Module, epoch: int) -> None:
         """Predict every split after `epoch` and score it."""

@@ -12,13 +12,14 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from harness.clocks import Began
+from harness.errors import Stop
 from harness.pack.plan import Pack
 from harness.records import RunRecord, Status
 from harness.settings import Settings
@@ -51,8 +52,11 @@ class Executor(Protocol):
         """`function(argument, settings)` computed where trials run; a UserError in it is raised here."""
         ...
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
-        """Run all trials. On KeyboardInterrupt what is under way is stopped and handed over as `interrupted`."""
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
+        """Run all trials; a pack is drawn when there is room for it.
+
+        On KeyboardInterrupt or Stop what is under way ends and is handed over as `interrupted`.
+        """
         ...
 
     def close(self) -> None:
@@ -61,10 +65,13 @@ class Executor(Protocol):
 
 
 def make_executor(jobs: int, settings: Settings) -> Executor:
-    """One job runs in this process, several in as many worker processes that share the cores."""
+    """One job runs in this process, several in as many worker processes that share the cores.
+
+    A time limit takes a worker process even for one job: what hangs can only be stopped from outside.
+    """
     from harness.workers import Workers  # which builds on this module
 
-    return InProcess(settings) if jobs == 1 else Workers(jobs, settings)
+    return InProcess(settings) if jobs == 1 and not settings.timeout else Workers(jobs, settings)
 
 
 def automatic_jobs(settings: Settings) -> int:
@@ -99,9 +106,33 @@ def interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def unfinished(trial: Trial, started: datetime, status: Status, reason: str) -> RunRecord:
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Ctrl-C and SIGTERM take effect at the end of this block (only the main thread can say so)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
+
+
+def unfinished(trial: Trial, began: Began, status: Status, reason: str) -> RunRecord:
     """The record of a trial that did not come to its own end."""
-    return RunRecord(trial, status, started, datetime.now(UTC), reason=reason)
+    return RunRecord(trial, status, began.at, began.now(), reason=reason)
+
+
+def why(end: BaseException) -> str:
+    """The reason of trials that are stopped at the end of a plan."""
+    return end.reason if isinstance(end, Stop) else STOPPED
 
 
 class UnderWay:
@@ -109,13 +140,13 @@ class UnderWay:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._begun: dict[str, tuple[Trial, datetime]] = {}
+        self._begun: dict[str, tuple[Trial, Began]] = {}
         self._reports: dict[str, Throttled] = {}
 
     def started(self, trial: Trial) -> None:
         """A trial that begins anew (alone, after its pack could not go on) is not announced again."""
         if trial.id not in self._begun:
-            self._begun[trial.id] = (trial, datetime.now(UTC))
+            self._begun[trial.id] = (trial, Began())
             self._reports[trial.id] = Throttled(partial(self._listener.progress, trial))
             self._listener.started(trial)
 
@@ -130,9 +161,9 @@ class UnderWay:
     def end(self, status: Status, reason: str, trials: Sequence[Trial] | None = None) -> None:
         """Hand over a record of each trial that is under way (of `trials`, if they are given)."""
         chosen = None if trials is None else {trial.id for trial in trials}
-        for trial, started in list(self._begun.values()):
+        for trial, began in list(self._begun.values()):
             if chosen is None or trial.id in chosen:
-                self.finished(unfinished(trial, started, status, reason))
+                self.finished(unfinished(trial, began, status, reason))
 
 
 class InProcess:
@@ -144,16 +175,16 @@ class InProcess:
     def call(self, function: Calculation, argument: Any) -> Any:
         return function(argument, self._settings)
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         from harness.pack.run import run_trials
 
         under_way = UnderWay(listener)
         try:
             for pack in packs:
                 run_trials(pack, self._settings, under_way)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stop) as end:
             with interrupts_ignored():
-                under_way.end("interrupted", STOPPED)
+                under_way.end("interrupted", why(end))
             raise
 
     def close(self) -> None:

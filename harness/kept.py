@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from harness.tensor_files import read_tensors, write_tensors
 
 
 class KeptTensors:
@@ -18,14 +18,12 @@ class KeptTensors:
 
     def save(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
         """Keep the stored tensors of an attachment after `epoch`; the file is there whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._file(epoch).with_suffix(f".{os.getpid()}.tmp")
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary)
-        os.replace(temporary, self._file(epoch))
+        write_tensors(self._file(epoch), {name: value.cpu().contiguous() for name, value in tensors.items()}, {})
 
     def load(self, epoch: int) -> dict[str, Tensor] | None:
-        """What was kept after `epoch`, on the CPU; None if nothing was."""
-        return load_file(self._file(epoch)) if self._file(epoch).is_file() else None
+        """What was kept after `epoch`, on the CPU; None if nothing was, or it is not whole any more."""
+        found = read_tensors(self._file(epoch))
+        return None if found is None else found[0]
 
     def drop_all_but(self, epochs: Collection[int]) -> None:
         """Remove the files of other epochs."""

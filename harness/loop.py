@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
+from harness.checkpoints import Checkpoints
 from harness.compiling import Compute, backward
 from harness.errors import TrialFailure, UserError
 from harness.language_loss import LossFunction, loss_function
@@ -125,27 +127,38 @@ def fit(
     recipe: Recipe,
     hooks: Hooks,
     compute: Compute = backward,
+    checkpoints: Checkpoints | None = None,
 ) -> Progress:
     """Train. `epochs` yields, for each epoch, its optimizer steps; a step is one or more micro-batches.
 
     The number of steps per epoch must not vary. Seconds count steps only, not what `hooks.after_epoch` does.
+    With `checkpoints` the training is saved when these say so, and goes on from where it was saved last.
     Raises TrialFailure("diverged") as soon as a loss that is not finite is noticed.
     """
     progress = Progress()
     device = next(model.parameters()).device
     parameters = [parameter for group in groups for parameter in group["params"]]
     trainer: Trainer | None = None
+    over = 0
     for number, steps in enumerate(epochs, start=1):
         if trainer is None:
             trainer = Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
             trainer.compute = compute
+            over = checkpoints.restore(trainer) if checkpoints is not None else 0
+        if number <= over:
+            continue
         model.train()
-        with train_seconds(device) as watch, opened(steps) as ready:
-            for step in ready:
-                trainer.step(step)
-                hooks.after_step(progress.steps)
-            trainer.curve.flush()
-        progress.seconds += watch.seconds
+        done = progress.steps - (number - 1) * len(steps)
+        with opened(steps) as ready:
+            for _ in itertools.islice(ready, done):
+                pass
+            ended = False
+            while not ended:
+                with train_seconds(device) as watch:
+                    ended = trainer.run(ready, checkpoints)
+                progress.seconds += watch.seconds
+                if checkpoints is not None and not ended:
+                    checkpoints.save(trainer, number - 1)
         hooks.after_epoch(number)
     return progress
 
@@ -164,13 +177,23 @@ class Trainer:
         hooks: Hooks,
     ) -> None:
         self.model, self.parameters, self.recipe, self.progress = model, parameters, recipe, progress
-        self.after_update = hooks.after_update
+        self.after_step, self.after_update = hooks.after_step, hooks.after_update
         self.optimizer = torch.optim.AdamW(list(groups), weight_decay=recipe.weight_decay, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_schedule(recipe, total_steps))
         self.curve = LossCurve(progress, total_steps)
         self.loss: LossFunction | None = None
         """Chosen on the first batch."""
         self.compute: Compute = backward
+
+    def run(self, steps: Iterator[Sequence[Batch]], checkpoints: Checkpoints | None) -> bool:
+        """Take steps until there are no more, or a checkpoint is due. Returns whether there are no more."""
+        for step in steps:
+            self.step(step)
+            self.after_step(self.progress.steps)
+            if checkpoints is not None and checkpoints.due(self.progress.steps):
+                return False
+        self.curve.flush()
+        return True
 
     def _loss_function(self, first: Batch) -> LossFunction:
         device, precision = self.parameters[0].device, self.recipe.precision

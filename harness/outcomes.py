@@ -12,6 +12,7 @@ import torch
 
 from harness import adapt, measure
 from harness.bench import Bench, Stage, Started, checkpoints
+from harness.clocks import Began
 from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator
 from harness.kept import KeptTensors
@@ -19,15 +20,16 @@ from harness.loop import Progress
 from harness.provenance import provenance
 from harness.records import Costs, RunRecord, Status
 from harness.settings import Settings
+from harness.source_hashes import bench_facts, model_facts
 from harness.trial import Trial
 
 
-def failed(trial: Trial, error: Exception) -> RunRecord:
+def failed(trial: Trial, error: BaseException) -> RunRecord:
     """The record of a trial that an error ended, with its traceback."""
     status: Status = "failed"
     if isinstance(error, TrialFailure):
         status = error.status
-    elif isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+    elif isinstance(error, torch.OutOfMemoryError | MemoryError):
         status = "oom"
     message = str(error).split("\n")[0]
     known = isinstance(error, TrialFailure | UserError)
@@ -53,7 +55,7 @@ def scored(bench: Bench, evaluator: Evaluator, costs: Costs) -> RunRecord:
         costs=costs,
         scores=evaluator.scores,
         predictions=evaluator.kept_predictions(),
-        provenance={"data_sha256": bench.data_sha256},
+        provenance=bench_facts(bench),
     )
 
 
@@ -69,6 +71,7 @@ def sound(
     record = scored(bench, evaluator, costs)
     facts = {
         **_start_facts(started),
+        **model_facts(stage, started),
         **_training_facts(bench, stage),
         **trained.facts,
         "backbone_sha256": stage.loaded.sha256,
@@ -81,10 +84,10 @@ def sound(
     )
 
 
-def finished(record: RunRecord, started: datetime, settings: Settings) -> RunRecord:
+def finished(record: RunRecord, began: Began, settings: Settings) -> RunRecord:
     """The record with its times and what is known of machine and software."""
     facts = {**provenance(settings), **record.provenance}
-    return dataclasses.replace(record, started_at=started, finished_at=datetime.now(UTC), provenance=facts)
+    return dataclasses.replace(record, started_at=began.at, finished_at=began.now(), provenance=facts)
 
 
 def keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, int], None]:

@@ -14,6 +14,7 @@ from typing import Any
 from harness import __version__
 from harness.errors import UserError
 from harness.settings import Settings
+from harness.source_hashes import files_sha256
 
 LIBRARIES = (
     "torch",
@@ -56,17 +57,20 @@ PROJECT = Path(__file__).resolve().parent.parent
 def provenance(settings: Settings) -> dict[str, Any]:
     """What is known of the making of a run in this process, as JSON-ready values; None where unknown. Never raises.
 
-    `commit` and `dirty` describe the project's checkout (None if it is installed without one), `stack` the hardware
-    and software that times depend on, `environment` the set variables of an allow-list.
+    `commit` and `dirty` describe the project's checkout (None if it is installed without one), `dirty_sha256` is a hash
+    of what differs, `stack` the hardware and software that times depend on, `environment` the set variables of an
+    allow-list, `switches` what torch was told about precision and threads.
     """
-    commit, dirty = _checkout(PROJECT)
+    commit, dirty, changes = _checkout(PROJECT)
     return {
         "harness": __version__,
         "commit": commit,
         "dirty": dirty,
+        "dirty_sha256": changes,
         "os": platform.platform(),
         "versions": dict(_versions()),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "switches": _switches(),
         "stack": stack(settings),
     }
 
@@ -86,6 +90,20 @@ def stack(settings: Settings) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: _versions()[name] for name in COMPUTING},
+    }
+
+
+def _switches() -> dict[str, Any]:
+    """Torch's switches that may change a number or a time beyond what the stack names."""
+    import torch
+
+    return {
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "default_dtype": str(torch.get_default_dtype()),
+        "interop_threads": torch.get_num_interop_threads(),
     }
 
 
@@ -155,17 +173,22 @@ def _version(name: str) -> str | None:
 
 
 @functools.cache
-def _checkout(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit of the git checkout at `folder`, and whether its `SOURCES` differ from it.
+def _checkout(folder: Path) -> tuple[str | None, bool | None, str | None]:
+    """Commit of the git checkout at `folder`, whether its `SOURCES` differ from it, and a hash of what differs.
 
-    (None, None) if `folder` is not the top of a checkout: a package installed inside somebody's repository must
+    All None if `folder` is not the top of a checkout: a package installed inside somebody's repository must
     not take that repository's commit for its own.
     """
     top = _git(folder, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != folder:
-        return None, None
-    changes = _git(folder, "status", "--porcelain", "--", *SOURCES)
-    return _git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+        return None, None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "diff", "--name-only", "-z", "HEAD", "--", *SOURCES)
+    new = _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES)
+    if changed is None or new is None:
+        return commit, None, None
+    files = [folder / name for name in (changed + "\0" + new).split("\0") if name]
+    return commit, bool(files), files_sha256(files, folder) if files else None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

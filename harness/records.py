@@ -13,7 +13,7 @@ from harness.trial import Trial
 UNPARSED = "unparsed: "
 """Begins the prediction of a generation task in whose output no final answer was found; the output follows."""
 
-Status = Literal["ok", "failed", "oom", "diverged", "interrupted"]
+Status = Literal["ok", "failed", "oom", "diverged", "timeout", "interrupted"]
 
 SELECT = "select"
 """Name of the split cut from train, on which an epoch is chosen. Test sets never choose."""

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from harness import schema
 from harness.database import to_json
 from harness.records import Member, Predictions, RunRecord, SuiteInfo
+from harness.redaction import redacted
 from harness.trial import Trial
 
 
@@ -153,9 +154,13 @@ def set_weights_hash(connection: sa.Connection, record: RunRecord) -> None:
         connection.execute(sa.update(table).where(*condition).values(weights_sha256=known))
 
 
-def insert_run(connection: sa.Connection, record: RunRecord) -> str:
-    """Insert a run with its scores, losses and predictions. Returns its new id."""
-    run_id = uuid.uuid4().hex[:12]
+def insert_run(connection: sa.Connection, record: RunRecord, run_id: str = "", origin: str | None = None) -> str:
+    """Insert a run with its scores, losses and predictions, its texts redacted. Returns its id, new if none is given.
+
+    `origin` names who submitted it, if it was not run into this database.
+    """
+    record = redacted(record)
+    run_id = run_id or uuid.uuid4().hex[:12]
     provenance = finite(record.provenance)
     stack = provenance.pop("stack", None)
     stack_id = None if stack is None else fingerprint(stack)
@@ -163,7 +168,7 @@ def insert_run(connection: sa.Connection, record: RunRecord) -> str:
         insert_missing(connection, schema.Stack, [{"id": stack_id, "details": stack}])
     connection.execute(
         sa.insert(schema.Run),
-        [{"id": run_id, "stack_id": stack_id, "provenance": provenance, **_run_row(record)}],
+        [{"id": run_id, "stack_id": stack_id, "provenance": provenance, "origin": origin, **_run_row(record)}],
     )
     scores = [{"run_id": run_id, **finite(dataclasses.asdict(score))} for score in record.scores]
     losses = [{"run_id": run_id, "step": step, "loss": finite(loss)} for step, loss in record.losses]

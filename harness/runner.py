@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,10 +16,14 @@ from harness import bench as stages
 from harness import costs, forgetting, loop, measure, outcomes, prefix
 from harness.api import Baseline
 from harness.bench import Bench, Stage
+from harness.checkpoints import training_checkpoints
+from harness.clocks import Began
 from harness.devices import pick_device, set_matmul_precision
 from harness.evaluation import Evaluator, references
 from harness.records import Forgetting, ParameterCounts, RunRecord
+from harness.retrying import AGAIN, may_pass
 from harness.settings import Settings
+from harness.start_training import start
 from harness.trial import Trial
 
 ProgressCallback = Callable[[int, int], None]
@@ -26,16 +31,66 @@ ProgressCallback = Callable[[int, int], None]
 
 
 def run_trial(trial: Trial, settings: Settings, progress: ProgressCallback = lambda done, total: None) -> RunRecord:
-    """Run one trial to its end, good or bad. Only KeyboardInterrupt passes through; all else becomes a status."""
-    started = datetime.now(UTC)
+    """Run one trial to its end, good or bad. Only KeyboardInterrupt passes through; all else becomes a status.
+
+    Where memory does not suffice, its steps are computed in smaller micro-batches; what is the machine's fault is
+    tried again after a while.
+    """
+    began = Began()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the commands, whatever plugins print
-            record = _run(stages.prepare(trial, settings), progress)
-    except Exception as error:  # a plugin may raise anything; the grid goes on, the run's row keeps the traceback
-        record = outcomes.failed(trial, error)
-    return outcomes.finished(record, started, settings)
+    attempt = _Attempt(trial)
+    with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the commands, whatever plugins print
+        while True:
+            try:
+                record = _run(stages.prepare(trial, settings, attempt.parts), progress)
+            except (Exception, SystemExit) as error:  # a plugin may raise anything; the run's row keeps the traceback
+                if attempt.again_after(error):
+                    continue
+                record = outcomes.failed(trial, error)
+            record = dataclasses.replace(record, provenance={**record.provenance, **attempt.facts()})
+            return outcomes.finished(record, began, settings)
+
+
+@dataclass
+class _Attempt:
+    """How a trial is tried: after a fault that may be got over, once more."""
+
+    trial: Trial
+    parts: int = 0
+    """Micro-batches of a step at least."""
+    too_large: list[int] = field(default_factory=list)
+    """Micro-batches that did not fit into memory, by how many a step had."""
+    waits: list[float] = field(default_factory=lambda: list(AGAIN))
+
+    def again_after(self, error: BaseException) -> bool:
+        """Whether to try once more; gets ready for it, which may take a while."""
+        recipe = self.trial.recipe
+        if isinstance(error, torch.OutOfMemoryError):
+            parts = max(self.parts, recipe.accumulation)
+            self.too_large.append(parts)
+            if parts >= recipe.batch_size:
+                return False
+            self.parts = min(2 * parts, recipe.batch_size)
+            self._say(f"out of memory with {parts} micro-batches in a step; next {self.parts}")
+            error.__traceback__ = None  # its frames hold the model
+            gc.collect()
+            torch.cuda.empty_cache()
+            return True
+        if may_pass(error) and self.waits:
+            self._say(f"{error}; next try in {self.waits[0]:g} s")
+            time.sleep(self.waits.pop(0))
+            return True
+        return False
+
+    def facts(self) -> dict[str, object]:
+        """What was got over, for the run's provenance."""
+        if not self.too_large:
+            return {}
+        return {"micro_batches": max(self.parts, self.too_large[-1]), "out_of_memory_with": self.too_large}
+
+    def _say(self, text: str) -> None:
+        print(f"{self.trial.task} {self.trial.method} seed {self.trial.seed}: {text}", file=sys.stderr)
 
 
 def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
@@ -48,23 +103,23 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         stage = stages.load(bench, device)
     text = forgetting.held_out(bench.trial.recipe, stage.loaded.tokenizer, bench.settings)
     before = measure.perplexity_before(stage.model, text)
-    started = stages.start(bench, stage)
+    started = start(bench, stage)
     resident = measure.model_bytes(stage.model)
     with measure.MemoryGrowth(device) as memory:
         with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
         meter.count(bench, stage)
-        evaluator = Evaluator(
-            bench.task, bench.splits, stage.loaded.tokenizer, bench.trial.recipe, bench.settings.cache_root
-        )
+        recipe = bench.trial.recipe
+        recipe = dataclasses.replace(recipe, eval_batch_size=bench.shrunk(recipe.eval_batch_size))
+        evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, recipe, bench.settings.cache_root)
         keep = outcomes.keeper(bench, attachment)
-        trained, eval_seconds = _train(bench, stage, evaluator, Callbacks(progress, keep))
+        trained = _train(bench, stage, evaluator, Callbacks(progress, keep))
         after = measure.perplexity_after(stage.model, text)
     measured = dataclasses.replace(
         meter.costs(bench, stage, trained),
         load_seconds=load.seconds,
         init_seconds=initialisation.seconds + cached_seconds,
-        eval_seconds=eval_seconds,
+        eval_seconds=evaluator.seconds,
         start_seconds=started.seconds,
         peak_memory_bytes=measure.peak_memory_bytes(resident, memory.bytes),
         adapter_bytes=measure.adapter_bytes(attachment.stored_tensors()),
@@ -82,26 +137,25 @@ class Callbacks:
     """Told the evaluator and the epoch after each evaluation."""
 
 
-def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> tuple[loop.Progress, float]:
+def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> loop.Progress:
     """Train and evaluate after every epoch; what trains nothing is evaluated once, as epoch 0."""
     recipe = bench.trial.recipe
     total = recipe.epochs * -(-len(stage.encoded) // recipe.batch_size)
-    seconds = 0.0
 
     def evaluate(epoch: int) -> None:
-        nonlocal seconds
         with measure.eval_seconds(stage.device) as watch:
             evaluator.evaluate(stage.model, epoch)
-        seconds += watch.seconds
+        evaluator.seconds += watch.seconds
         callbacks.keep(evaluator, epoch)
 
     if not any(parameter.requires_grad for parameter in stage.model.parameters()):
         evaluate(0)
-        return loop.Progress(), seconds
+        return loop.Progress()
     hooks = loop.Hooks(evaluate, lambda step: callbacks.progress(step, total))
     with prefix.cached(stage.model, stage.loaded.head, recipe.cache_prefix) as evaluator.cache:
-        phase = stages.Phase("train", recipe, bench.method, evaluator.cache)
-        return stages.train(bench, stage, phase, hooks), seconds
+        saved = training_checkpoints(bench.trial.id, bench, evaluator)
+        phase = stages.Phase("train", recipe, bench.method, evaluator.cache, saved)
+        return stages.train(bench, stage, phase, hooks)
 
 
 def _run_baseline(bench: Bench, method: Baseline) -> RunRecord:

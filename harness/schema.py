@@ -1,6 +1,6 @@
 """The tables of the leaderboard database, as typed models. `docs/schema.md` is rendered from them.
 
-Types are portable (SQLite now, PostgreSQL later). Unknown is NULL, never a sentinel; no NaN or infinity is
+Types are portable: the same tables on SQLite and PostgreSQL. Unknown is NULL, never a sentinel; no NaN or infinity is
 stored. Times are UTC, ISO 8601 with microseconds, so that they sort as text.
 """
 
@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from harness.records import Status
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Number of the newest file in `migrations/versions`: a change of the models needs a new file and a new number."""
 
 VERSION_TABLE = "harness_schema"
@@ -178,7 +178,7 @@ class Run(Base):
     id: Mapped[str] = mapped_column(String(12), primary_key=True, comment="12 random hex digits.")
     trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id"), comment="What was run.")
     stack_id: Mapped[str | None] = mapped_column(ForeignKey("stacks.id"), index=True, comment="What it ran on.")
-    status: Mapped[str] = mapped_column(comment="ok, failed, oom, diverged or interrupted.")
+    status: Mapped[str] = mapped_column(comment="ok, failed, oom, diverged, timeout or interrupted.")
     reason: Mapped[str] = mapped_column(comment="Why it did not end well, in one line; else empty.")
     traceback: Mapped[str] = mapped_column(comment="Python's traceback of a failure; else empty.")
     started_at: Mapped[datetime] = mapped_column(comment="UTC, ISO 8601.")
@@ -210,9 +210,21 @@ class Run(Base):
     perplexity_after: Mapped[float | None] = mapped_column(
         comment="Perplexity of held-out text: the model after the last epoch."
     )
+    origin: Mapped[str | None] = mapped_column(
+        comment="Who submitted it, as a bundle says; NULL: run into this database."
+    )
     git_commit: Mapped[str | None] = mapped_column(comment="Git commit of the harness.")
     git_dirty: Mapped[bool | None] = mapped_column(comment="True if the working tree differed from the commit.")
     provenance: Mapped[dict[str, Any]] = mapped_column(comment="JSON: what else is known of the run's making.")
+
+
+class Lease(Base):
+    __tablename__ = "leases"
+    __table_args__ = {"comment": "Which driver is at work on which trial, so that no other one does it too."}
+
+    trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id"), primary_key=True, comment="The trial.")
+    owner: Mapped[str | None] = mapped_column(String(64), comment="The driver: machine, process; NULL: nobody.")
+    expires_at: Mapped[datetime | None] = mapped_column(comment="When others may take it, unless it is renewed.")
 
 
 class Score(Base):

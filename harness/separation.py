@@ -70,7 +70,7 @@ def separate(info: SuiteInfo, plugins: Plugins, goal: Goal, store: Store, driver
     began, total = time.monotonic(), Outcome()
     for contest in contests(info, plugins):
         total += _Separation(info, contest, goal, store, driver).run(began)
-        if total.interrupted:
+        if total.cut_short:
             break
     return total
 
@@ -101,7 +101,7 @@ class _Separation:
                 self._announce(member, sight.course)
                 self._store.set_suite(replace(self._info, members=(member,)))
                 total += self._driver.run([member])
-                if total.interrupted:
+                if total.cut_short:
                     return total
                 sight = self._look()
         except KeyboardInterrupt:

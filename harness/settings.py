@@ -37,6 +37,12 @@ class Settings:
     pack: str = "auto"
     """How many trials share the steps of one model: "auto" (as many as pay and fit), a number, "off", or "verify":
     as auto, but at least two, and some of them run alone too and are compared."""
+    timeout: float = 0.0
+    """Seconds that a trial may take; one that takes longer is stopped with its process. 0: no limit."""
+    checkpoint_steps: int = 0
+    """Save a trial's training every so many optimizer steps; 0: not by steps."""
+    checkpoint_seconds: float = 0.0
+    """Save a trial's training every so many seconds; 0: not by time."""
     keep_adapters: bool = False
     """Keep the trained tensors of runs below the cache root, for `export`."""
     split_batches: bool = True
@@ -47,3 +53,8 @@ class Settings:
     compile: Literal["off", "auto"] = "off"
     """"auto" measures training steps through torch.compile and keeps them where they are quicker; see
     `harness.compiling`."""
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether trials save their training while it goes on."""
+        return self.checkpoint_steps > 0 or self.checkpoint_seconds > 0

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harness.api import settings_of
+from harness.tensor_files import read_tensors, write_tensors
 from harness.trial import Recipe, Start, Trial
 
 
@@ -89,12 +87,9 @@ class StartCache:
         self.lock = FileLock(f"{self.file}.lock")
 
     def load(self) -> tuple[dict[str, Tensor], float] | None:
-        """The started weights and the training seconds that they once took; None if there are none yet."""
-        if not self.file.is_file():
-            return None
-        with safe_open(self.file, "pt") as stored:
-            seconds = float(stored.metadata()["seconds"])
-        return load_file(self.file), seconds
+        """The started weights and the training seconds that they once took; None if there are none that are whole."""
+        found = read_tensors(self.file)
+        return None if found is None else (found[0], float(found[1]["seconds"]))
 
     def save(self, state: Mapping[str, Tensor], seconds: float) -> tuple[dict[str, Tensor], float]:
         """Write the weights at once or not at all, tied tensors once; returns what `load` will."""
@@ -103,7 +98,5 @@ class StartCache:
             if value.data_ptr() not in seen:
                 seen.add(value.data_ptr())
                 tensors[name] = value.detach().cpu().contiguous()
-        temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
-        save_file(tensors, temporary, metadata={"seconds": repr(seconds)})
-        os.replace(temporary, self.file)
+        write_tensors(self.file, tensors, {"seconds": repr(seconds)})
         return tensors, seconds

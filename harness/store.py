@@ -47,6 +47,8 @@ class RunDetails:
     """Fingerprint of the hardware and software it ran on."""
     members: tuple[tuple[str, str, str], ...]
     """(suite, grid, label) of each place where its trial stands."""
+    origin: str | None = None
+    """Who submitted it; None if it was run into this database."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def open_store(url: str, create: bool = True) -> Store:
         if not path.exists() and not create:
             raise UserError(f"there is no database {database.where}; `python -m harness run --all` makes one.")
     fresh = path is not None and not path.exists()
+    if not fresh:
+        database.check_length()
     version = None if fresh else database.version()
     if version is not None and version > SCHEMA_VERSION:
         raise UserError(
@@ -212,7 +216,9 @@ class Store:
                 .order_by(SuiteMember.suite, SuiteMember.grid, SuiteMember.label)
             )
             record = _record(row, _scores(connection, run_id), _losses(connection, run_id))
-            return RunDetails(run_id, record, row["stack_id"], tuple((m.suite, m.grid, m.label) for m in members))
+            return RunDetails(
+                run_id, record, row["stack_id"], tuple((m.suite, m.grid, m.label) for m in members), row["origin"]
+            )
 
     def curve(self, run_id: str) -> list[tuple[int, float]]:
         """The training loss curve: (optimizer steps done, mean loss since the point before; NaN if not finite)."""

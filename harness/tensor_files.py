@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 _HASH = "sha256"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """The tensors and the metadata that `write_tensors` wrote; None if there is no such file, or it is not whole."""
+    """The tensors and the metadata that `write_tensors` wrote; None if there is no such file, or it is not whole.
+
+    A file that is not whole is taken away, with a note on standard error: it will be made anew.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             metadata: dict[str, str] = file.metadata() or {}
-    except (OSError, SafetensorError, ValueError):
+        if metadata.get(_HASH) == _checksum(tensors, metadata):
+            return tensors, metadata
+    except FileNotFoundError:
         return None
-    return (tensors, metadata) if metadata.get(_HASH) == _checksum(tensors) else None
+    except (OSError, SafetensorError, ValueError):
+        pass
+    print(f"{path} is damaged: it is left out and made anew", file=sys.stderr)
+    with contextlib.suppress(OSError):  # in a folder that cannot be written it is passed over every time
+        path.unlink()
+    return None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], durable: bool = False
+) -> bool:
     """Write all or nothing: readers see the old file or the whole new one, whichever process writes first.
 
-    What cannot be written (no space, a read-only folder) is left out: a cache costs time, never a trial.
+    What cannot be written (no space, a read-only folder) is left out, and False returned: a cache costs time, never a
+    trial. With `durable` the file is on the disk before it takes its name, so that a power cut leaves the old one.
     """
-    content = save(dict(tensors), metadata={**metadata, _HASH: _checksum(tensors)})
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp", delete=False) as file:
             temporary = file.name
-            file.write(content)
+        save_file(dict(tensors), temporary, metadata={**metadata, _HASH: _checksum(tensors, metadata)})
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
-    except OSError:
+        return True
+    except (OSError, SafetensorError):
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        return False
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
@@ -51,8 +69,19 @@ def raw_bytes(tensor: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode() + raw_bytes(tensor))
+    for name, text in sorted(metadata.items()):
+        if name != _HASH:
+            digest.update(f"{name} {text}".encode())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -59,6 +60,38 @@ class Perplexities:
 
 
 UNKNOWN = Perplexities(None, None)
+
+
+@dataclass(frozen=True)
+class StartCosts:
+    """Seconds of training that made a row's starts, per run: means over tasks. Empty for the pretrained start."""
+
+    whole: float | None
+    """Of the start, as if the row had made it for itself."""
+    share: float | None
+    """Of the start, divided by the table's runs that share it."""
+
+
+def start_shares(rows: Iterable[Row]) -> dict[str, float]:
+    """Each run's share of the seconds of its start, by run id; a run without one is left out.
+
+    A start is computed once, and every run that takes it shows the very seconds that it took: by them runs share it.
+    """
+    started = [row for row in rows if row.start_seconds is not None and row.status == "ok"]
+    counts = Counter((row.start, row.start_seconds) for row in started)
+    return {
+        row.run_id: row.start_seconds / counts[row.start, row.start_seconds]
+        for row in started
+        if row.run_id is not None and row.start_seconds is not None
+    }
+
+
+def start_costs(by_task: Sequence[Sequence[Row]], shares: Mapping[str, float]) -> StartCosts:
+    """What one row's starts took, given its ok runs task by task and `start_shares` of the table."""
+    return StartCosts(
+        _mean_over_tasks(by_task, lambda row: row.start_seconds),
+        _mean_over_tasks(by_task, lambda row: shares.get(row.run_id or "")),
+    )
 
 
 def scores_by_seed(rows: Iterable[Row], protocol: str) -> dict[int, float]:

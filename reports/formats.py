@@ -102,11 +102,13 @@ def board_columns(board: Board) -> list[str]:
     """What `board_row` prints after the tasks."""
     forgetting = ["Perplexity before", "Perplexity after"] if board.tells_forgetting else []
     costs = ["Adapter params", "Head params", "FLOPs", "Seconds", "Memory"]
-    return ["Average", "95 %", "Rank", *costs, *forgetting]
+    starts = ["Start seconds", "Share of start"] if board.tells_starts else []
+    return ["Average", "95 %", "Rank", *costs, *starts, *forgetting]
 
 
 def board_row(row: BoardRow, board: Board, standing: Standing | None = None) -> list[str]:
-    """Scores, average, standing, costs and perplexities of a table row, in the order of `board_columns`."""
+    """Scores, average, standing, costs, starts and perplexities of a table row, in the order of `board_columns`."""
+    starts = [seconds(row.starts.whole), seconds(row.starts.share)]
     perplexities = [perplexity(row.perplexities.before), perplexity(row.perplexities.after)]
     return [
         *(cell(value, board.usual_n) for value in row.cells),
@@ -118,6 +120,7 @@ def board_row(row: BoardRow, board: Board, standing: Standing | None = None) -> 
         quantity(row.costs.train_flops),
         seconds(row.costs.train_seconds),
         quantity(row.costs.peak_memory_bytes, "B"),
+        *(starts if board.tells_starts else []),
         *(perplexities if board.tells_forgetting else []),
     ]
 

@@ -50,6 +50,11 @@ class RunGroup:
         """Whether any of them read a held-out text."""
         return any(row.perplexity_after is not None for row in self.rows)
 
+    @property
+    def tells_starts(self) -> bool:
+        """Whether any of them began elsewhere than at the pretrained weights."""
+        return any(row.start_seconds is not None for row in self.rows)
+
 
 @dataclass(frozen=True)
 class StackCosts:

@@ -52,6 +52,7 @@ class Row:
     reason: str
     stack_id: str | None
     started_at: str | None
+    origin: str | None
     git_commit: str | None
     git_dirty: bool | None
     adapter_params: int | None

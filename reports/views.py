@@ -7,7 +7,7 @@ board for each grid of one training size and protocol, and learning curves for e
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reports.cells import (
@@ -16,11 +16,14 @@ from reports.cells import (
     Cell,
     Perplexities,
     RowCosts,
+    StartCosts,
     average_over_tasks,
     cell,
     costs_of,
     perplexities_of,
     scores_by_seed,
+    start_costs,
+    start_shares,
 )
 from reports.rows import PLANNED, Row, SuiteRows
 
@@ -46,6 +49,7 @@ class BoardRow:
     """Titles of the tasks without a score."""
     costs: RowCosts
     perplexities: Perplexities
+    starts: StartCosts
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Board:
     controls: tuple[BoardRow, ...]
     tells_forgetting: bool
     """Whether any run read a held-out text: the columns for it are left out otherwise."""
+    tells_starts: bool
+    """Whether any run began elsewhere than at the pretrained weights; likewise."""
 
     @property
     def rows(self) -> tuple[BoardRow, ...]:
@@ -214,7 +220,8 @@ def _grids(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _board(protocol: str, rows: Sequence[Row], stack: str | None) -> Board:
     tasks = tuple(task_column(row) for row in _first_by(rows, lambda row: row.task))
-    board_rows = [_board_row(protocol, tasks, members, stack) for members in _by_label(rows).values()]
+    shares = start_shares(rows)
+    board_rows = [_board_row(protocol, tasks, members, stack, shares) for members in _by_label(rows).values()]
     if len({row.held_out for row in rows if row.held_out}) > 1:  # not one text: nothing to compare
         board_rows = [replace(row, perplexities=UNKNOWN) for row in board_rows]
     board_rows.sort(key=lambda row: (row.average.mean is None, -(row.average.mean or 0.0), row.label))
@@ -225,10 +232,13 @@ def _board(protocol: str, rows: Sequence[Row], stack: str | None) -> Board:
         tuple(row for row in board_rows if not row.control),
         tuple(row for row in board_rows if row.control),
         any(row.perplexity_after is not None for row in rows),
+        bool(shares),
     )
 
 
-def _board_row(protocol: str, tasks: Sequence[TaskColumn], rows: Sequence[Row], stack: str | None) -> BoardRow:
+def _board_row(
+    protocol: str, tasks: Sequence[TaskColumn], rows: Sequence[Row], stack: str | None, shares: Mapping[str, float]
+) -> BoardRow:
     by_task = [[row for row in rows if row.task == task.name and row.status == "ok"] for task in tasks]
     scores = [scores_by_seed(members, protocol) for members in by_task]
     return BoardRow(
@@ -240,6 +250,7 @@ def _board_row(protocol: str, tasks: Sequence[TaskColumn], rows: Sequence[Row], 
         missing=tuple(task.title for task, by_seed in zip(tasks, scores, strict=True) if not by_seed),
         costs=costs_of(by_task, stack),
         perplexities=perplexities_of(by_task),
+        starts=start_costs(by_task, shares),
     )
 
 

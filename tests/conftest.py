@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+from cli_support import make_backbone
 
 from harness.settings import Settings
 
@@ -52,3 +54,18 @@ def models_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path) -> Settings:
     """Settings that read no environment and cache below the test's own folder."""
     return Settings(data_root=None, models_root=None, cache_root=tmp_path / "cache", device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models root that holds `tiny`, an encoder of a few thousand weights."""
+    root = tmp_path_factory.mktemp("models")
+    make_backbone(root / "tiny")
+    return root
+
+
+@pytest.fixture
+def toys(settings: Settings, toy_models: Path) -> Settings:
+    """Settings with the toy encoder, and with the task and the faulty methods of `cli_support`."""
+    plugin = Path(__file__).parent / "cli_support.py"
+    return dataclasses.replace(settings, models_root=toy_models, plugin_files=(plugin,))

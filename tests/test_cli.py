@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from cli_support import SUITE, make_backbone
+from cli_support import SUITE
 from typer.testing import CliRunner
 
 import harness
@@ -24,13 +24,6 @@ from harness.store import open_store
 PLUGIN = Path(__file__).parent / "cli_support.py"
 REPOSITORY = Path(__file__).resolve().parent.parent
 Invoke = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    make_backbone(root / "tiny")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import make_backbone
 from factories import METHODS, TASKS, make_record, make_trial
 
 from harness import executors
+from harness import workers as worker_processes
 from harness.errors import UserError
 from harness.execution import distinct_trials, one_by_one, run_members
 from harness.executors import InProcess, Listener, automatic_jobs
@@ -117,43 +117,39 @@ def test_workers_record_an_interrupt_for_every_trial_under_way(settings: Setting
     assert not any(process.is_alive() for process in processes)
 
 
-@pytest.fixture(scope="module")
-def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    make_backbone(root / "tiny")
-    return root
-
-
-@pytest.fixture
-def toy_settings(settings: Settings, toy_models: Path) -> Settings:
-    plugin = Path(__file__).parent / "cli_support.py"
-    return dataclasses.replace(settings, models_root=toy_models, plugin_files=(plugin,))
-
-
 def toy_trial(settings: Settings, method: str, seed: int = 0) -> Trial:
     from harness.backbones import resolve
 
     return Trial(resolve("tiny", settings), "parity", 1, method, {}, make_trial().recipe, seed)
 
 
-def test_a_worker_that_is_killed_costs_its_own_trial_only(toy_settings: Settings) -> None:
-    trials = [toy_trial(toy_settings, method, seed) for method, seed in [("dies", 0), ("majority", 0), ("majority", 1)]]
+def test_a_worker_that_is_killed_again_and_again_costs_its_own_trial_only(
+    toys: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_processes, "AGAIN", (0.0,))
+    trials = [toy_trial(toys, method, seed) for method, seed in [("dies", 0), ("majority", 0), ("majority", 1)]]
     heard = Heard()
-    workers = Workers(1, toy_settings)
+    workers = Workers(1, toys)
     workers.run(one_by_one(trials), heard)
     workers.close()
     ends = [(record.trial.method, record.status) for record in heard.records]
-    assert ends == [("dies", "failed"), ("majority", "ok"), ("majority", "ok")]
-    assert "killed by SIGKILL" in heard.records[0].reason
+    assert sorted(ends) == [("dies", "failed"), ("majority", "ok"), ("majority", "ok")]
+    (reason,) = (record.reason for record in heard.records if record.status == "failed")
+    assert "killed by SIGKILL" in reason
+    assert "tried 2 times" in reason
 
 
-def test_a_worker_killed_by_one_trial_of_a_pack_costs_that_trial_only(toy_settings: Settings) -> None:
+def test_a_worker_killed_by_one_trial_of_a_pack_costs_that_trial_only(
+    toys: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_processes, "AGAIN", ())
+
     def lora(seed: int) -> Trial:
-        return dataclasses.replace(toy_trial(toy_settings, "lora", seed), parameters={"r": 2}, recipe=Recipe(epochs=1))
+        return dataclasses.replace(toy_trial(toys, "lora", seed), parameters={"r": 2}, recipe=Recipe(epochs=1))
 
-    trials = [lora(0), toy_trial(toy_settings, "dies"), lora(1), lora(2)]
+    trials = [lora(0), toy_trial(toys, "dies"), lora(1), lora(2)]
     heard = Heard()
-    workers = Workers(1, dataclasses.replace(toy_settings, pack="4"))
+    workers = Workers(1, dataclasses.replace(toys, pack="4"))
     workers.run([tuple(trials)], heard)
     workers.close()
     assert sorted((record.trial.method, record.status) for record in heard.records) == [
@@ -162,13 +158,11 @@ def test_a_worker_killed_by_one_trial_of_a_pack_costs_that_trial_only(toy_settin
     ]
 
 
-def test_an_interrupt_leaves_a_record_of_every_trial_of_a_pack_that_has_begun(toy_settings: Settings) -> None:
-    trials = tuple(
-        toy_trial(toy_settings, method, seed) for method, seed in [("lora", 0), ("interrupts", 0), ("lora", 1)]
-    )
+def test_an_interrupt_leaves_a_record_of_every_trial_of_a_pack_that_has_begun(toys: Settings) -> None:
+    trials = tuple(toy_trial(toys, method, seed) for method, seed in [("lora", 0), ("interrupts", 0), ("lora", 1)])
     heard = Heard()
     with pytest.raises(KeyboardInterrupt):
-        InProcess(dataclasses.replace(toy_settings, pack="4")).run([trials], heard)
+        InProcess(dataclasses.replace(toys, pack="4")).run([trials], heard)
     assert [(record.trial.method, record.status) for record in heard.records] == [
         ("lora", "interrupted"),
         ("interrupts", "interrupted"),
@@ -187,11 +181,11 @@ def test_a_user_error_in_a_call_is_raised_here(jobs: int, settings: Settings) ->
     executor.close()
 
 
-def test_in_process_interrupts_leave_a_record(toy_settings: Settings) -> None:
+def test_in_process_interrupts_leave_a_record(toys: Settings) -> None:
     heard = Heard()
-    trials = [toy_trial(toy_settings, "majority"), toy_trial(toy_settings, "interrupts")]
+    trials = [toy_trial(toys, "majority"), toy_trial(toys, "interrupts")]
     with pytest.raises(KeyboardInterrupt):
-        InProcess(toy_settings).run(one_by_one(trials), heard)
+        InProcess(toys).run(one_by_one(trials), heard)
     assert [record.status for record in heard.records] == ["ok", "interrupted"]
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cli_support import make_backbone
 from pack_support import LINEAR, Heard, assert_as_alone, make_trial, together
 
 from harness import backbones
@@ -18,20 +16,6 @@ from harness.pack.run import run_trials
 from harness.plugins import discover
 from harness.settings import Settings
 from harness.trial import Start
-
-PLUGIN = Path(__file__).parent / "cli_support.py"
-
-
-@pytest.fixture(scope="module")
-def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    make_backbone(root / "tiny")
-    return root
-
-
-@pytest.fixture
-def toys(settings: Settings, toy_models: Path) -> Settings:
-    return dataclasses.replace(settings, models_root=toy_models, plugin_files=(PLUGIN,))
 
 
 def test_every_linear_method_in_one_pack_is_what_it_is_alone(toys: Settings) -> None:

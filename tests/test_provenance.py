@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from harness import provenance as module
 from harness.devices import set_matmul_precision
 from harness.provenance import LIBRARIES, SOURCES, VARIABLES, provenance, stack
 from harness.settings import Settings
+from harness.source_hashes import tensors_sha256
+from harness.trial import Start
 
 SETTINGS = Settings(device="cpu")
 
@@ -154,3 +157,47 @@ def test_a_run_never_inherits_the_precision_of_another(settings: Settings) -> No
     torch.set_float32_matmul_precision("medium")
     record = good(make("head_only", settings, train_size=16), settings)
     assert record.provenance["stack"]["matmul_precision"] == "highest"
+
+
+def test_the_hash_of_what_differs_tells_two_changes_apart(checkout: Path) -> None:
+    assert provenance(SETTINGS)["dirty_sha256"] is None
+    found = set()
+    for text in ("x = 2\n", "x = 3\n"):
+        (checkout / "methods/new.py").write_text(text)
+        module._checkout.cache_clear()
+        found.add(provenance(SETTINGS)["dirty_sha256"])
+    (checkout / "methods/new.py").unlink()
+    (checkout / "harness/code.py").unlink()
+    module._checkout.cache_clear()
+    found.add(provenance(SETTINGS)["dirty_sha256"])
+    assert len(found) == 3
+    assert None not in found
+
+
+def test_a_run_records_the_hashes_of_all_that_it_was_made_from(settings: Settings, tmp_path: Path) -> None:
+    start = Start("warmup", epochs=1, learning_rate=1e-3)
+    facts = good(make("lora", settings, train_size=16, start=start), settings).provenance
+    again = good(make("lora", settings, train_size=16, start=start, seed=1), settings).provenance
+    assert set(facts["rows_sha256"]) == {"train", "select", "test"}
+    assert facts["data_sha256"] == again["data_sha256"]
+    assert facts["rows_sha256"]["train"] != again["rows_sha256"]["train"]  # another seed, another subset
+    assert facts["rows_sha256"]["test"] == again["rows_sha256"]["test"]
+    assert facts["tokenizer_sha256"] == again["tokenizer_sha256"]
+    assert facts["start_sha256"] != again["start_sha256"]
+    file = Path(__file__).parent.parent / "methods" / "lora.py"
+    assert facts["plugins_sha256"]["method"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert len(facts["backbone_sha256"]) == 64
+    assert facts["switches"]["default_dtype"] == "torch.float32"
+
+
+def test_tensors_hash_by_name_shape_type_and_value() -> None:
+    base = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(0)}
+    others = [
+        {"a": torch.arange(6.0).reshape(3, 2), "b": torch.zeros(0)},
+        {"a": torch.arange(6.0).reshape(2, 3).double(), "b": torch.zeros(0)},
+        {"b": torch.arange(6.0).reshape(2, 3), "a": torch.zeros(0)},
+        {"a": torch.arange(6.0).reshape(2, 3) + 1, "b": torch.zeros(0)},
+    ]
+    strided = torch.arange(6.0).reshape(2, 3).T.contiguous().T  # the same values, laid out otherwise
+    assert tensors_sha256(base) == tensors_sha256({"b": torch.zeros(0), "a": strided})
+    assert len({tensors_sha256(item) for item in (base, *others)}) == 5

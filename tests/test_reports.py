@@ -339,3 +339,28 @@ def test_a_missing_readme_is_an_error_that_names_it(store: Store, tmp_path: Path
 def test_a_database_without_suites_has_none(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "empty.db")) as store:
         assert load_suites(store) == []
+
+
+# ------------------------------------------------------------------------------------------ starts
+
+
+def test_a_start_is_told_whole_and_shared_by_the_runs_that_took_it() -> None:
+    warmed = [
+        make_row(label=label, seed=seed, start="warmup(1 epochs, lr 0.001)", start_seconds=60.0 + seed)
+        for label in ("lora", "ft", "pissa")
+        for seed in (0, 1)
+    ]
+    board = suite_view(make_suite_rows(*warmed)).main
+    assert board is not None
+    assert board.tells_starts
+    assert [(row.starts.whole, row.starts.share) for row in board.rows] == [(60.5, pytest.approx(60.5 / 3))] * 3
+    cells = formats.board_row(board.rows[0], board)
+    assert dict(zip(formats.board_columns(board), cells[1:], strict=True))["Share of start"] == "20.2"
+
+
+def test_a_table_from_the_pretrained_weights_tells_no_starts() -> None:
+    board = suite_view(make_suite_rows(make_row())).main
+    assert board is not None
+    assert not board.tells_starts
+    assert board.rows[0].starts.whole is None
+    assert "Start seconds" not in formats.board_columns(board)

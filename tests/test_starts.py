@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_runner import WARMUP, good, make
 
-from harness import bench, loop, starts
+from harness import bench, loop, start_training, starts
 from harness.errors import UserError
 from harness.fields import make_start
 from harness.plugins import discover
@@ -35,7 +35,7 @@ def trial(method: str, settings: Settings, start: Start, task: str = "paraphrase
 def started(of: Trial, settings: Settings) -> tuple[bench.Bench, bench.Stage, bench.Started]:
     prepared = bench.prepare(of, settings)
     stage = bench.load(prepared, torch.device("cpu"))
-    return prepared, stage, bench.start(prepared, stage)
+    return prepared, stage, start_training.start(prepared, stage)
 
 
 @pytest.fixture

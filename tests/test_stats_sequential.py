@@ -123,6 +123,18 @@ def test_the_course_looks_once_for_each_seed_that_an_open_pair_completes() -> No
     assert follow(tasks, pairs, [], 0.0).look == 1
 
 
+def test_a_look_waits_for_a_fifth_more_seeds() -> None:
+    whole = scores(0.6 + 0.01 * np.random.default_rng(3).standard_normal((2, 40)))
+    looks = []
+    for last in range(3, 40):
+        seen = [dataclasses.replace(whole, points=np.where(np.arange(40) <= last, whole.points, np.nan))]
+        course = follow(seen, PAIRS, [Spend(row, 0, seed) for seed in range(3, last + 1) for row in (0, 1)], 0.0)
+        looks.append((last + 1, course.look))
+    grown = [seeds for (seeds, look), (_, before) in zip(looks[1:], looks, strict=False) if look > before]
+    assert grown == [5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40]
+    assert looks[0] == (4, 2)
+
+
 def test_what_a_look_has_decided_later_trials_do_not_undo() -> None:
     points = [[0.600, 0.601, 0.599, 0.1, 0.1], [0.5, 0.5, 0.5, 0.5, 0.5]]
     further = [Spend(row, 0, seed) for seed in (3, 4) for row in (0, 1)]

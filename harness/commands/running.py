@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.faults import Faults
 from harness.commands.options import DATABASE, AsJson, Choice, Database, Places, expanded
 from harness.commands.output import print_json, print_table
 from harness.commands.separating import Further, print_separation
@@ -92,19 +93,20 @@ class Manner:
 
 
 @expanded
-def run(choice: Choice, places: Places, manner: Manner, further: Further) -> None:
+def run(choice: Choice, places: Places, manner: Manner, faults: Faults, further: Further) -> None:
     """Run what is missing of a suite, and print its leaderboard. Exit code 1 if a trial did not end well."""
     from harness.campaign import execute
     from harness.progress import make_reporter
 
     request = _request(choice, places, manner.db, manner.job_count())
     goal = further.goal()
-    request = dataclasses.replace(request, settings=manner.applied(request.settings), goal=goal)
+    settings = faults.applied(manner.applied(request.settings))
+    request = dataclasses.replace(request, settings=settings, goal=goal, conduct=faults.conduct())
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:
         print_json({"suite": info.name, **dataclasses.asdict(outcome)})
-    elif not manner.quiet and not outcome.interrupted:
+    elif not manner.quiet and not outcome.cut_short:
         _print_leaderboard(manner.db, info.name)
         if goal is not None:
             print_separation(outcome, goal.margin)
@@ -147,6 +149,12 @@ def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:
 
 def _summary(outcome: Outcome, db: str) -> str:
     counts = f"{outcome.ok} trials ended well, {outcome.failed} did not, {outcome.skipped} were done before"
+    if outcome.elsewhere:
+        counts += f", {outcome.elsewhere} were run by another driver"
+    if outcome.passed_over:
+        counts += f", {outcome.passed_over} ended badly before and were not tried again"
+    if outcome.stopped:
+        counts += f"; stopped at the first bad end, {outcome.left} are left"
     if outcome.interrupted:
         return f"interrupted: {counts}, {outcome.left} are left; the same command goes on where this one stopped."
     advice = f"; `python -m harness show RUN --db {db}` tells why" if outcome.failed else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.times import seconds
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from harness.separation import Goal
 
 MARGIN = "0.5"
-UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,9 @@ class Further:
                 raise UserError(f"--{name} is for --until-separated; say that too, or leave it out.")
         if not self.until_separated:
             return None
-        return Goal(_points(self.margin or MARGIN) / 100, None if self.budget is None else _seconds(self.budget))
+        return Goal(
+            _points(self.margin or MARGIN) / 100, None if self.budget is None else seconds("--budget", self.budget)
+        )
 
 
 def _points(text: str) -> float:
@@ -63,14 +64,6 @@ def _points(text: str) -> float:
     if not 0 <= points < 100:
         raise UserError(f"--margin {text}: give points from 0 to 100, such as 0.5.")
     return points
-
-
-def _seconds(text: str) -> float:
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
-    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or not seconds:
-        raise UserError(f"--budget {text}: give a time such as 2h, 90m, 1h30m or 45s.")
-    return seconds
 
 
 def print_separation(outcome: Outcome, margin: float) -> None:

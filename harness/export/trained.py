@@ -19,6 +19,7 @@ from harness.evaluation import Evaluator, selected_epoch
 from harness.kept import KeptTensors
 from harness.records import SELECT, Predictions, RunRecord
 from harness.settings import Settings
+from harness.start_training import start
 from harness.store import RunDetails, Store
 from harness.trial import Trial
 
@@ -107,7 +108,7 @@ def _check_same(prepared: Bench, wanted: Wanted) -> None:
 
 def _attached(prepared: Bench, wanted: Wanted) -> Trained:
     stage = stages.load(prepared, pick_device(prepared.settings.device))
-    attachment, _ = stages.attach(prepared, stage, stages.start(prepared, stage))
+    attachment, _ = stages.attach(prepared, stage, start(prepared, stage))
     return Trained(wanted, prepared, stage, attachment, attachment.taken_out())
 
 

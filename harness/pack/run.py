@@ -9,11 +9,9 @@ import gc
 import hashlib
 import itertools
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import nn
 
 from harness import adapt, backbones, bench, forgetting, loop, measure, outcomes, packing
 from harness.api import Baseline
+from harness.clocks import Began
 from harness.devices import pick_device, set_matmul_precision
 from harness.executors import Listener
 from harness.pack import slots, solo, width
@@ -31,6 +30,7 @@ from harness.pack.verify import check_pack_against_alone
 from harness.records import Forgetting, RunRecord
 from harness.runner import run_trial
 from harness.settings import Settings
+from harness.start_training import start
 from harness.trial import Trial
 
 
@@ -100,7 +100,7 @@ class _Host:
             limit = self._width()
             if limit > 1:
                 self._train(limit)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             print(f"a pack of {len(self.trials)} trials goes on one by one: {error!r}", file=sys.stderr)
         finally:
             self._active.clear()
@@ -116,7 +116,7 @@ class _Host:
         self._text = forgetting.held_out(first.trial.recipe, self._stage.loaded.tokenizer, self.settings)
         self._perplexity = measure.perplexity_before(self._stage.model, self._text)
         model, head = self._stage.model, self._stage.loaded.head
-        started = bench.start(first, self._stage)
+        started = start(first, self._stage)
         maps: dict[str, nn.Module] = {
             name: module
             for name, module in model.named_modules()
@@ -147,17 +147,17 @@ class _Host:
     def _entrants(self) -> Iterator[Slot]:
         """The trials in turn, attached; one that cannot be attached ends here, one that cannot be packed is left."""
         for trial in self.trials:
-            started = datetime.now(UTC)
+            began = Began()
             self.listener.started(trial)
             try:
-                slot = self._enter(trial, started)
-            except Exception as error:  # a plugin may raise anything; the others go on
-                self._finish(outcomes.failed(trial, error), started)
+                slot = self._enter(trial, began)
+            except (Exception, SystemExit) as error:  # a plugin may raise anything; the others go on
+                self._finish(outcomes.failed(trial, error), began)
                 continue
             if slot is not None:
                 yield slot
 
-    def _enter(self, trial: Trial, started: datetime) -> Slot | None:
+    def _enter(self, trial: Trial, began: Began) -> Slot | None:
         prepared = bench.prepare(trial, self.settings)
         if isinstance(prepared.method, Baseline):
             return None
@@ -166,8 +166,7 @@ class _Host:
         adapt.place(stage.model, {**self._ground.maps, **heads})
         if trial.start.kind == "pretrained":
             backbones.draw_head(stage.loaded, prepared.task, trial.seed)
-        entry = slots.Entry(started, time.perf_counter())
-        slot = slots.attach(prepared, stage, self._ground, entry, watch_memory=not solo.is_measured(trial))
+        slot = slots.attach(prepared, stage, self._ground, began, watch_memory=not solo.is_measured(trial))
         if slot is not None:
             slots.share_frozen(slot, self._active)
         return slot
@@ -186,8 +185,8 @@ class _Host:
             outcomes.keeper(slot.bench, slot.attachment)(slot.evaluator, slot.epoch)
 
     def _left(self, slot: Slot) -> None:
-        slot.wall_seconds = time.perf_counter() - slot.facts.entry.clock
-        self._finish(self._record(slot), slot.facts.entry.at)
+        slot.wall_seconds = slot.facts.entry.seconds
+        self._finish(self._record(slot), slot.facts.entry)
 
     def _record(self, slot: Slot) -> RunRecord:
         if slot.failure is not None:
@@ -199,9 +198,9 @@ class _Host:
         facts = {**record.provenance, **self.facts}
         return dataclasses.replace(record, forgetting=Forgetting(self._perplexity, after), provenance=facts)
 
-    def _finish(self, record: RunRecord, started: datetime) -> None:
+    def _finish(self, record: RunRecord, began: Began) -> None:
         self._ended.add(record.trial.id)
-        self.listener.finished(outcomes.finished(record, started, self.settings))
+        self.listener.finished(outcomes.finished(record, began, self.settings))
 
 
 def _seed(trials: Sequence[Trial]) -> int:

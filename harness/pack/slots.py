@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import torch
 from torch import Tensor, nn
 
 from harness import adapt, bench, costs, loop, measure
 from harness.bench import Bench, Phase, Stage, Started
+from harness.clocks import Began
 from harness.errors import TrialFailure
 from harness.evaluation import Evaluator
 from harness.trial import Recipe
@@ -30,15 +30,6 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """When a trial joined its pack."""
-
-    at: datetime
-    clock: float
-    """time.perf_counter, in seconds."""
-
-
-@dataclass(frozen=True)
 class Facts:
     """What was found out about a trial when it was attached, before it joined others."""
 
@@ -47,7 +38,8 @@ class Facts:
     adapter_bytes: int
     init_growth: int | None
     """Bytes by which memory grew while it was attached; None if it was not looked at, or cannot be known."""
-    entry: Entry
+    entry: Began
+    """When it joined its pack."""
 
 
 @dataclass
@@ -167,7 +159,7 @@ def positions(step: Sequence[loop.Batch]) -> int:
     return sum(batch["input_ids"].numel() for batch in step)
 
 
-def attach(prepared: Bench, stage: Stage, ground: Ground, entry: Entry, watch_memory: bool) -> Slot | None:
+def attach(prepared: Bench, stage: Stage, ground: Ground, entry: Began, watch_memory: bool) -> Slot | None:
     """Attach a trial to the pack's model, whose own maps and the trial's head are in place, and take it off as a slot.
 
     None if something outside its maps and the head is trained: then the trial must run alone.

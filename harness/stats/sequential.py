@@ -2,7 +2,8 @@
 
 Whoever looks often enough sees a difference where there is none. Here look j may err with probability
 alpha / (j (j + 1)), half of alpha at the first look, a sixth at the second; all looks together, however many there
-will be, stay below alpha.
+will be, stay below alpha. And since every look makes the next one dearer, a look waits until some open pair has a fifth
+more seeds than at the last one: forty seeds take a dozen looks.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.stats.corpus import Array
-from harness.stats.estimates import Estimate, contrast
+from harness.stats.estimates import SAME, Estimate, contrast
 from harness.stats.pairs import differences, holm, pair_coefficients
 from harness.stats.resampling import TaskScores
 
 State = Literal["separated", "equivalent", "open", "abandoned"]
 """abandoned: open, but whoever asks spends nothing more on it."""
 ALPHA = 0.05
+GROWTH = 1.2
+"""Seeds of an open pair over those that it had at the last look, for another one."""
 CAP = 100
 """No more further seeds than this are counted out."""
 
@@ -81,20 +84,35 @@ class Course:
 def follow(
     tasks: Sequence[TaskScores], pairs: Sequence[tuple[int, int]], further: Sequence[Spend], margin: float
 ) -> Course:
-    """All looks: at the table without the `further` trials, then after each of them that adds to an open pair.
+    """All looks: at the table without the `further` trials, then whenever one of them makes the next look due.
 
     further: trials in `tasks`, in the order in which they came. A seed that one row of a pair has alone says nothing of
-    their difference, so that it is no look. The same trials in the same order make the same decisions, whoever asks.
+    their difference, and counts once the other has it. The same trials in the same order make the same decisions,
+    whoever asks.
     """
     hidden = [task.points.copy() for task in tasks]
     for trial in further:
         hidden[trial.task][trial.row, trial.seed] = np.nan
-    course = _look(tasks, hidden, pairs, margin, None)
+    course, looked_at = _look(tasks, hidden, pairs, margin, None), _common_seeds(hidden, pairs)
     for trial in further:
         hidden[trial.task][trial.row, trial.seed] = tasks[trial.task].points[trial.row, trial.seed]
-        if _adds(hidden, trial, pairs, course.states):
-            course = _look(tasks, hidden, pairs, margin, course)
+        seeds = _common_seeds(hidden, pairs)
+        if _due(seeds, looked_at, course.states):
+            course, looked_at = _look(tasks, hidden, pairs, margin, course), seeds
     return course
+
+
+def _common_seeds(points: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> Array:
+    """Seeds that both rows of each pair have, summed over tasks: [pairs]."""
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    present = [~np.isnan(of_task) for of_task in points]
+    return np.asarray(sum((known[first] & known[second]).sum(1) for known in present), dtype=float)
+
+
+def _due(seeds: Array, looked_at: Array, states: Sequence[State]) -> bool:
+    """Whether an open pair has enough more seeds than at the last look: one at least."""
+    still = np.array([state == "open" for state in states], dtype=bool)
+    return bool((seeds >= np.maximum(np.ceil(GROWTH * looked_at - SAME), looked_at + 1))[still].any())
 
 
 def _look(
@@ -107,13 +125,6 @@ def _look(
     shown = [TaskScores(seen, task.covariance) for seen, task in zip(points, tasks, strict=True)]
     difference, look = differences(shown, pairs), before.look + 1 if before else 1
     return Course(look, tuple(decide(difference, look, margin, before.states if before else ())), difference)
-
-
-def _adds(hidden: Sequence[Array], trial: Spend, pairs: Sequence[tuple[int, int]], states: Sequence[State]) -> bool:
-    """Whether the trial gave an open pair a seed that both rows have."""
-    of_seed = ~np.isnan(hidden[trial.task][:, trial.seed])
-    partners = [pair for pair, state in zip(pairs, states, strict=True) if state == "open" and trial.row in pair]
-    return any(of_seed[first] and of_seed[second] for first, second in partners)
 
 
 def further_seeds(difference: Estimate, level: float, margin: float = 0.0) -> Array:

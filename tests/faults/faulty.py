@@ -1,0 +1,62 @@
+"""Methods that go wrong on purpose, beside those of `cli_support`; a plugin file."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from harness.api import AttachContext, Frozen, InitContext, LinearMethod, Method, Parameters, Trainable
+
+MOST_ROWS = 3
+"""What fits into the memory of `Greedy`."""
+
+
+@dataclass(frozen=True)
+class Greedy(LinearMethod):
+    """A learned gain of each output that cannot take more than `MOST_ROWS` rows at once."""
+
+    name: ClassVar[str] = "greedy"
+    title: ClassVar[str] = "Greedy"
+    targets: str = "v"
+    rows: int = MOST_ROWS
+
+    def init(self, weight: torch.Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
+        return {"W": Frozen(weight), "g": Trainable(weight.new_zeros(weight.shape[0]))}
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, p: Parameters) -> torch.Tensor:
+        if len(x) > self.rows:
+            raise torch.OutOfMemoryError(f"{len(x)} rows do not fit")
+        return y + (x @ p.W.T) * p.g
+
+    def merge(self, weight: torch.Tensor, p: Parameters) -> torch.Tensor:
+        return weight + p.g[:, None] * p.W
+
+    def count(self, m: int, n: int) -> int:
+        return m
+
+
+@dataclass(frozen=True)
+class Hangs(Method):
+    """Never comes back from C code, where Python hears of no signal."""
+
+    name: ClassVar[str] = "hangs"
+    title: ClassVar[str] = "Hangs"
+
+    def attach(self, model: Any, context: AttachContext) -> None:
+        ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock held
+
+
+@dataclass(frozen=True)
+class Exits(Method):
+    """Ends the process that it runs in, as a script would."""
+
+    name: ClassVar[str] = "exits"
+    title: ClassVar[str] = "Exits"
+
+    def attach(self, model: Any, context: AttachContext) -> None:
+        sys.exit("that is all")

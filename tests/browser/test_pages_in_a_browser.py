@@ -150,6 +150,7 @@ def test_hostile_names_do_nothing_and_keep_their_place(open_page: OpenPage, site
     for file in files:
         page.goto(file.as_uri())
         shown += HOSTILE[:28] in page.locator("main").inner_text()
+        assert "\u202e" not in page.content(), f"{file.name}: a name turns the words behind it round"
         own = page.evaluate("[...document.scripts].filter(script => !script.src || script.text).length")
         assert own == 0, file.name
         assert page.evaluate("document.documentElement.scrollWidth") <= 1440, file.name

@@ -43,8 +43,10 @@
         button.append(...column.header.childNodes);
         column.header.append(button);
         if (!column.numeric) continue;
+        column.header.classList.add("number");
         for (const row of this.rows) {
           const cell = row.cells[column.index];
+          cell.classList.add("number");
           if (cell.dataset.sort === undefined) cell.dataset.sort = tableText.numberIn(tableText.textOf(cell)) ?? "";
         }
       }

@@ -1,6 +1,7 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
 # make test-services: the tests that need a PostgreSQL server. They start one.
 # make test-browser: the site in a real browser. It installs Debian's chromium and Java if they are missing and it is root.
+# make faults: kill and fuzz in full, and write the figures into docs/reliability.md (about ten minutes).
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-browser test-services bench lint site format clean
+.PHONY: run test test-browser test-services faults bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -26,6 +27,9 @@ test-services: $(VENV)/.installed-services
 # The site in a real browser: chromium and java are Debian's packages (installed if missing and root).
 test-browser: $(VENV)/.installed-browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+faults: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/full.py
 
 BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed

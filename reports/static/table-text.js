@@ -76,7 +76,8 @@ const tableText = (() => {
     "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
     ">": "\\textgreater{}", "±": "$\\pm$", "×": "$\\times$", "–": "--",
   };
-  const latexText = (text) => text.replace(/[\\~^<>±×–]|[&%$#_{}]/g, (sign) => LATEX[sign] || `\\${sign}`);
+  const latexText = (text) =>
+    text.replace(/[\\~^<>±×–]|[&%$#_{}]/g, (sign) => LATEX[sign] || `\\${sign}`).replace(/(^|[\s(])-(?=\d)/g, "$1$$-$$");
 
   function latex(table) {
     const { columns, rows } = shown(table);
@@ -92,8 +93,11 @@ const tableText = (() => {
       `\\begin{tabular}{${columns.map((column) => (column.numeric ? "r" : "l")).join("")}}`,
       "\\toprule",
       line(columns.map((column) => latexText(column.name))),
-      "\\midrule",
-      ...rows.map((row) => line(columns.map((column) => cell(row, column)))),
+      // a rule above each group: contenders, controls
+      ...rows.flatMap((row, i) => [
+        ...(row.parentNode === rows[i - 1]?.parentNode ? [] : ["\\midrule"]),
+        line(columns.map((column) => cell(row, column))),
+      ]),
       "\\bottomrule",
       "\\end{tabular}",
     ].join("\n") + "\n";

@@ -228,6 +228,7 @@ def test_latex_is_booktabs_with_all_rows_of_the_best_rank_in_bold(page: Page, ru
     assert 1 < len(best) < CONTENDERS
     text = copied(page, "LaTeX")
     assert [text.count(rule) for rule in ("\\toprule", "\\bottomrule", "\\begin{tabular}")] == [1, 1, 1]
+    assert text.count("\\midrule") == 2  # the control stands apart
     head = next(line for line in text.splitlines() if line.startswith("Method &"))
     average = head.removesuffix(" \\\\").split(" & ").index("Average")
     rows = [line.removesuffix(" \\\\").split(" & ") for line in text.splitlines() if re.match(r"Method \d ", line)]
@@ -243,3 +244,10 @@ def test_hostile_names_are_copied_as_text(open_page: OpenPage, sites: dict[str, 
     assert "\\&" in latex
     assert "\\{\\{ 7*7 \\}\\}" in latex
     assert "<script>alert('x')</script>" in next(csv.reader(io.StringIO(copied(page, "CSV"))))[1]
+
+
+def test_latex_sets_minus_signs_and_not_hyphens(open_page: OpenPage, sites: dict[str, Path]) -> None:
+    page = open_page(sites["table"] / "suites" / "suite000" / "compare.html")
+    negative = len(re.findall(r"(?<=[ (])-\d", copied(page, "Markdown")))
+    assert negative > 0
+    assert copied(page, "LaTeX").count("$-$") == negative

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis.strategies import SearchStrategy
 
-SHARES = {"suites": 0.4, "arguments": 0.1, "mirrors": 0.2, "databases": 0.2, "bundles": 0.1}
+SHARES = {"suites": 0.4, "arguments": 0.1, "mirrors": 0.25, "databases": 0.15, "bundles": 0.1}
 """Of all inputs."""
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -84,6 +84,7 @@ def fuzz(pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.Monkey
     yield run
     file = pytestconfig.getoption("--figures")
     if file is not None:
+        file = pytestconfig.invocation_params.dir / file
         known = json.loads(file.read_text()) if file.exists() else {}
         known["fuzzed"] = {**_counts, "total": sum(_counts.values())}
         file.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")

@@ -73,15 +73,6 @@ class Database:
             number = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
         return None if number is None else int(number)
 
-    def check_length(self) -> None:
-        """Raise UserError for an SQLite file that is shorter than its header says: what is missing is not noticed
-        until it is read, and what is written meanwhile would be lost with it.
-        """
-        if self.path is not None and _is_short(self.path):
-            time.sleep(0.2)  # another process may just have been moving its log into the file
-            if _is_short(self.path):
-                raise UserError(_damaged(self.where))
-
     def migrate(self, version: int = SCHEMA_VERSION) -> None:
         """Bring the schema to a version, in one transaction; creates the tables of a new database."""
         from alembic import command
@@ -188,21 +179,6 @@ def _damaged(where: str) -> str:
         f"{where} is damaged or cut short; restore it from a copy (git checkout, backup), or save its good rows: "
         "`python -m harness db salvage DAMAGED NEW`."
     )
-
-
-def _is_short(path: Path) -> bool:
-    """Whether an SQLite file lacks pages that its header counts; False if it cannot be told."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-        length = path.stat().st_size
-    except OSError:
-        return False
-    known = len(header) == 100 and header[24:28] == header[92:96]  # else too old for the number to count
-    if not known or _log_of(path).is_file():  # a log may hold the rest
-        return False
-    size, pages = (int.from_bytes(header[first:last], "big") for first, last in ((16, 18), (28, 32)))
-    return length < pages * (65536 if size == 1 else size)
 
 
 def _log_of(path: Path) -> Path:

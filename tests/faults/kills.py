@@ -1,10 +1,10 @@
-"""Campaigns that are killed at random points, again and again, and what became of their runs.
+"""Kills the harness at random moments and looks at what is left: nothing that was finished may be lost or doubled.
 
-    python -m tests.faults.kills --kills 60 --seed 0 --json docs/reliability.json     # or: make faults
+    python tests/faults/kills.py --kills 50 --seed 0 --json kills.json
 
-Each campaign runs in a process of its own (forked, so that nothing is imported anew) and writes down every run that it
-was told is stored. It is killed (SIGKILL) after a random time, and the same command runs again. Every
-`WORKERS_EVERY`-th time trials run in two worker processes; then one of these is killed first, and the driver later.
+The command is started again after each kill, as a user would; when a suite is complete, its runs are compared bit for
+bit with those of a run that nobody disturbed, and the next round begins with an empty database and empty caches.
+Processes are forked off one that has loaded the libraries, so that most kills hit the work and not the imports.
 """
 
 from __future__ import annotations
@@ -13,237 +13,298 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import random
+import re
+import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from harness.campaign import Request, execute
-from harness.progress import Silent
-from harness.records import RunRecord
-from harness.settings import Settings
-from tests.cli_support import make_backbone
-
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
 SUITE = """
-name = "killed"
-seeds = [{seeds}]
+name = "toys"
+seeds = [0, 1, 2]
 [recipe]
-epochs = 2
+epochs = 3
 batch_size = 8
 max_length = 16
+backbone_dropout = 0.1
 [[task]]
 name = "parity"
 backbone = "tiny"
 [[method]]
 name = "lora"
-parameters = {{ r = 2 }}
+parameters = { r = 2 }
 [[method]]
-name = "head_only"
-[[method]]
-name = "majority"
-[[grid]]
-name = "main"
+name = "ft"
 """
-LONGEST = 1.5
-"""Seconds after which a campaign in one process is killed at the latest."""
-LONGEST_WITH_WORKERS = 25.0
-"""The same where worker processes have to import their libraries first."""
-WORKERS_EVERY = 10
-SEEDS = 4
-"""Of a campaign: 12 trials. One that ends before it is killed is followed by one with other seeds."""
+TRIALS = 6
+ROWS = "SELECT t.id, r.status, r.id, r.adapter_params FROM runs r JOIN trials t ON t.id = r.trial_id"
 
 
 @dataclass
-class Figures:
-    """What the kills did."""
+class Tally:
+    """What was done to the harness, and what became of its runs."""
 
     kills: int = 0
-    """Drivers killed."""
-    workers_killed: int = 0
-    orphans: int = 0
-    """Worker processes that were still there 10 s after their driver was killed."""
-    finished_runs: int = 0
-    """Runs that a campaign had been told were stored."""
-    losses: int = 0
-    """Of these, how many were not in the database afterwards."""
-    duplicates: int = 0
-    """Trials with more than one ok run."""
-    damaged: int = 0
-    """Kills after which `PRAGMA integrity_check` or the references were not sound."""
+    """SIGKILL to a whole run of the command."""
+    interrupts: int = 0
+    """Ctrl-C and SIGTERM."""
+    worker_kills: int = 0
+    """SIGKILL to one worker process."""
+    rounds: int = 0
+    """Suites that were completed all the same."""
+    runs_compared: int = 0
+    """Bit for bit with those of an undisturbed run."""
     resumed: int = 0
-    """Runs that went on from a checkpoint."""
+    """Of these: runs that went on from a checkpoint."""
+    lost: int = 0
+    doubled: int = 0
     different: int = 0
-    """Runs whose scores, losses or predictions were not those of the same trial in a campaign that nobody killed."""
+    damaged: int = 0
+    """Databases that did not pass PRAGMA integrity_check and foreign_key_check."""
+    seconds: float = 0.0
 
 
-class Told(Silent):
-    """Writes down the trials whose runs are stored, each line at once."""
+class Ground:
+    """A suite of toys, and the command that runs it."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    def __init__(self, folder: Path) -> None:
+        from cli_support import make_backbone
 
-    def finished(self, record: RunRecord) -> None:
-        if record.status == "ok":
-            os.write(self._log, f"{record.trial.id}\n".encode())
+        self.folder = folder
+        (folder / "toys.toml").write_text(SUITE)
+        make_backbone(folder / "models" / "tiny")
 
+    def command(self, name: str, *more: str) -> list[str]:
+        """Arguments after `python -m harness`."""
+        options = {
+            "--suite": self.folder / "toys.toml",
+            "--db": self.database(name),
+            "--models-root": self.folder / "models",
+            "--cache-root": self.folder / f"{name}-cache",
+            "--plugin": TESTS / "cli_support.py",
+            "--device": "cpu",
+            "--checkpoint-every": 2,
+        }
+        return ["run", *(str(part) for option in options.items() for part in option), *more]
 
-def kill_at_random(folder: Path, settings: Settings, kills: int, seed: int, workers: bool) -> Figures:
-    """Kill campaigns on one database until there were so many kills; then let the last one end, and compare.
-
-    workers: whether some of the campaigns run in worker processes, which takes longer.
-    """
-    figures, draw = Figures(), random.Random(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    db, log, first = folder / "killed.db", folder / "told.txt", 0
-    saved = dataclasses.replace(settings, checkpoint_steps=3)
-    while figures.kills < kills:
-        # packed trials have no checkpoints: both kinds are killed
-        chosen = saved if draw.random() < 0.7 else dataclasses.replace(settings, pack="4")
-        request = _request(folder, db, chosen, first)
-        if workers and figures.kills % WORKERS_EVERY == WORKERS_EVERY - 1:
-            killed = _killed_with_workers(dataclasses.replace(request, jobs=2), log, draw, figures)
-        else:
-            killed = _killed(request, log, draw.uniform(0, LONGEST))
-        if killed:
-            figures.kills += 1
-            figures.damaged += not _sound(db)
-        else:
-            first += SEEDS
-    _campaign(_request(folder, db, saved, first), log)
-    _count(figures, db, log)
-    _compare(figures, db, folder / "whole.db", settings, first)
-    return figures
+    def database(self, name: str) -> Path:
+        return self.folder / f"{name}.db"
 
 
-def _request(folder: Path, db: Path, settings: Settings, first: int) -> Request:
-    suite = folder / "killed.toml"
-    suite.write_text(SUITE.format(seeds=", ".join(map(str, range(first, first + SEEDS)))))
-    return Request(str(suite), settings=settings, db=str(db), jobs=1)
+def fork(arguments: list[str], log: Path) -> int:
+    """The command in a child of this process, which has the libraries; its number."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        from harness.cli import app
+
+        app(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
-def _started(request: Request, log: Path) -> Any:
-    process = multiprocessing.get_context("fork").Process(target=_campaign, args=(request, log))
-    process.start()
-    return process
-
-
-def _killed(request: Request, log: Path, after: float) -> bool:
-    """Whether the campaign was still at work when it was killed."""
-    process = _started(request, log)
-    process.join(after)
-    if process.exitcode is None:
-        process.kill()
-    process.join()
-    assert process.exitcode in (0, -9), f"a campaign ended with exit code {process.exitcode}; see {log}.err"
-    return bool(process.exitcode == -9)
-
-
-def _killed_with_workers(request: Request, log: Path, draw: random.Random, figures: Figures) -> bool:
-    """The same; before that one of the campaign's worker processes is killed."""
-    process = _started(request, log)
-    process.join(draw.uniform(0, LONGEST_WITH_WORKERS / 2))
-    with contextlib.suppress(psutil.NoSuchProcess):
-        if children := psutil.Process(process.pid).children():
-            draw.choice(children).kill()
-            figures.workers_killed += 1
-    process.join(draw.uniform(0, LONGEST_WITH_WORKERS / 2))
-    children = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-    if process.exitcode is None:
-        process.kill()
-    process.join()
-    _, left = psutil.wait_procs(children, timeout=10)
-    figures.orphans += len(left)
-    return bool(process.exitcode == -9)
-
-
-def _campaign(request: Request, log: Path) -> None:
-    with open(log.with_suffix(".err"), "a") as stream, contextlib.redirect_stderr(stream):
-        _, outcome = execute(request, lambda tasks: Told(log))
-    assert outcome.all_well, outcome
-
-
-def _sound(db: Path) -> bool:
-    if not db.exists():
-        return True
-    with closing(sqlite3.connect(db)) as connection:
+def look(database: Path) -> tuple[bool, list[tuple[Any, ...]]]:
+    """Whether the database is whole, and its runs (trial, status, run, parameters)."""
+    if not database.exists():
+        return True, []
+    with contextlib.closing(sqlite3.connect(database)) as connection:
         whole = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return whole and not connection.execute("PRAGMA foreign_key_check").fetchall()
+        whole = whole and not connection.execute("PRAGMA foreign_key_check").fetchall()
+        try:
+            return whole, connection.execute(ROWS).fetchall()
+        except sqlite3.OperationalError:  # no tables yet
+            return whole, []
 
 
-def _count(figures: Figures, db: Path, log: Path) -> None:
-    told = log.read_text().split()
-    with closing(sqlite3.connect(db)) as connection:
-        ok = [row[0] for row in connection.execute("SELECT trial_id FROM runs WHERE status = 'ok'")]
-        found = connection.execute("SELECT COUNT(*) FROM runs WHERE provenance LIKE '%resumed_at_steps%'").fetchone()
-    figures.finished_runs = len(told)
-    figures.losses = len(set(told) - set(ok))
-    figures.duplicates = len(ok) - len(set(ok))
-    figures.resumed = found[0]
+def contents(database: Path) -> dict[str, Any]:
+    """By trial: everything of its ok run that must not depend on how often it was cut short."""
+    from harness.store import open_store
+
+    found: dict[str, Any] = {}
+    with open_store(str(database), create=False) as store:
+        for trial, status, run, parameters in look(database)[1]:
+            if status == "ok":
+                record = store.run(run).record
+                kept = [
+                    store.predictions(run, "test", epoch).values
+                    for epoch in sorted({score.epoch for score in record.scores})[-1:]
+                ]
+                found[trial] = [parameters, record.scores, record.losses, kept, record.costs.train_flops]
+    return found
 
 
-def _compare(figures: Figures, db: Path, whole: Path, settings: Settings, last: int) -> None:
-    """Run the last campaigns again, without kills and checkpoints, and compare what came out."""
-    undisturbed = dataclasses.replace(settings, pack="off")
-    first = max(0, last - SEEDS)
-    for seed in range(first, last + SEEDS, SEEDS):
-        _campaign(_request(whole.parent, whole, undisturbed, seed), whole.with_suffix(".txt"))
-    expected, found = dict(_contents(whole)), dict(_contents(db))
-    figures.different = sum(found[trial] != content for trial, content in expected.items())
+@dataclass
+class Killer:
+    """One session of kills, drawn from one seed."""
+
+    ground: Ground
+    random: random.Random
+    tally: Tally
+    say: Callable[[str], None]
+
+    def rounds(self, kills: int) -> None:
+        """Complete suites under fire until so many kills have hit."""
+        reference, took = self._undisturbed()
+        name, number = "round-0", 0
+        before: list[tuple[Any, ...]] = []
+        while self.tally.kills < kills:
+            log = self.ground.folder / "log"
+            child = fork(self.ground.command(name, "--jobs", "1"), log)
+            code = self._disturb(child, took)
+            announced = len(re.findall(r"^\[\d+/\d+\]", log.read_text(errors="replace"), re.M))
+            before = self._judge(self.ground.database(name), before, announced)
+            if code == 0:
+                self._compare(name, reference)
+                number += 1
+                name, before = f"round-{number}", []
+            elif code is not None and code not in (1, 130):
+                raise RuntimeError(f"the command ended with {code}:\n{log.read_text()}")
+        child = fork(self.ground.command(name, "--jobs", "1"), self.ground.folder / "log")
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            raise RuntimeError((self.ground.folder / "log").read_text())
+        self._judge(self.ground.database(name), before, 0)
+        self._compare(name, reference)
+
+    def _undisturbed(self) -> tuple[dict[str, Any], float]:
+        """What a run gives that nobody disturbs, and the seconds that it takes in a child of this process."""
+        from harness.cli import app
+
+        with contextlib.suppress(SystemExit):  # here, so that the children find every library loaded
+            app([*self.ground.command("reference", "--jobs", "1"), "--quiet"])
+        reference, began = contents(self.ground.database("reference")), time.monotonic()
+        child = fork(self.ground.command("pace", "--jobs", "1"), self.ground.folder / "log")
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 or len(reference) != TRIALS:
+            raise RuntimeError((self.ground.folder / "log").read_text())
+        took = time.monotonic() - began
+        self._compare("pace", reference)
+        return reference, took
+
+    def _disturb(self, child: int, took: float) -> int | None:
+        """Let the command run for a while, then hit it. Its exit code; None if it was killed."""
+        end = time.monotonic() + self.random.uniform(0.0, 0.8 * took)
+        blow = self.random.choices([signal.SIGKILL, signal.SIGINT, signal.SIGTERM], [8, 1, 1])[0]
+        while time.monotonic() < end:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.002)
+        os.kill(child, blow)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == -signal.SIGKILL:
+            self.tally.kills += 1
+        else:
+            self.tally.interrupts += 1
+        return None if code < 0 else code
+
+    def _judge(self, database: Path, before: list[tuple[Any, ...]], announced: int) -> list[tuple[Any, ...]]:
+        """Compare what is stored with what was stored, and with what the command had said to be done."""
+        whole, rows = look(database)
+        ids = {row[2] for row in rows}
+        ok = [row[0] for row in rows if row[1] == "ok"]
+        gone = sum(row[2] not in ids for row in before)
+        unsaved = max(0, announced - (len(rows) - len(before)))
+        self.tally.lost += gone + unsaved
+        self.tally.doubled += len(ok) - len(set(ok))
+        self.tally.damaged += not whole
+        return rows
+
+    def _compare(self, name: str, reference: dict[str, Any]) -> None:
+        found = contents(self.ground.database(name))
+        self.tally.rounds += 1
+        self.tally.runs_compared += len(found)
+        self.tally.lost += len(reference.keys() - found.keys())
+        self.tally.different += sum(found[trial] != reference[trial] for trial in found)
+        with contextlib.closing(sqlite3.connect(self.ground.database(name))) as connection:
+            query = "SELECT count(*) FROM runs WHERE status = 'ok' AND provenance LIKE '%resumed_at_steps%'"
+            self.tally.resumed += connection.execute(query).fetchone()[0]
+        left = list((self.ground.folder / f"{name}-cache" / "checkpoints").glob("*"))
+        if left:
+            raise RuntimeError(f"checkpoints of stored runs are left: {left}")
+        self.say(f"{self.tally.kills} kills, {self.tally.rounds} rounds, {self.tally.runs_compared} runs compared")
+
+    def workers(self, kills: int) -> None:
+        """The same with worker processes: one of them is killed, or the driver."""
+        import psutil
+
+        name, before = "workers", list[tuple[Any, ...]]()
+        number, done = 0, 0
+        while done < kills:
+            log = self.ground.folder / "log"
+            command = [sys.executable, "-m", "harness", *self.ground.command(f"{name}-{number}", "--jobs", "2")]
+            with log.open("w") as stream:
+                process = subprocess.Popen(command, cwd=TESTS.parent, stdout=stream, stderr=stream)
+            hit_driver = done % 2 == 1
+            time.sleep(self.random.uniform(6.0, 22.0))
+            victims = [process.pid] if hit_driver else [p.pid for p in psutil.Process(process.pid).children()]
+            if process.poll() is None and victims:
+                os.kill(self.random.choice(victims), signal.SIGKILL)
+                done += 1
+                self.tally.kills += hit_driver
+                self.tally.worker_kills += not hit_driver
+            code = process.wait()
+            announced = len(re.findall(r"^\[\d+/\d+\]", log.read_text(errors="replace"), re.M))
+            before = self._judge(self.ground.database(f"{name}-{number}"), before, announced)
+            if code == 0:
+                number, before = number + 1, []
+                self.tally.rounds += 1
+            self.say(f"{done} kills with workers, exit code {code}")
 
 
-def _contents(db: Path) -> Iterator[tuple[str, object]]:
-    with closing(sqlite3.connect(db)) as connection:
-        for run, trial in connection.execute("SELECT id, trial_id FROM runs WHERE status = 'ok'").fetchall():
-            parts = (
-                "SELECT epoch, split, metric, value FROM scores",
-                "SELECT step, loss FROM losses",
-                "SELECT split, epoch, example_set_id, predicted FROM predictions",
-            )
-            yield trial, [sorted(connection.execute(f"{part} WHERE run_id = ?", (run,)).fetchall()) for part in parts]
-
-
-def warm_up(settings: Settings, folder: Path) -> None:
-    """Import and load in this process what every campaign forked from it would."""
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    _campaign(_request(folder, folder / "warm.db", settings, 900), folder / "warm.txt")
-    print(f"a whole campaign took {time.monotonic() - began:.1f} s", file=sys.stderr)
+def session(kills: int, worker_kills: int, seed: int, say: Callable[[str], None] = print) -> Tally:
+    """Kill so often, drawn from `seed`; what came of it."""
+    tally, began = Tally(), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="harness-faults-") as folder:
+        killer = Killer(Ground(Path(folder)), random.Random(seed), tally, say)
+        killer.rounds(kills)
+        killer.workers(worker_kills)
+    tally.seconds = time.monotonic() - began
+    return tally
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="Kill campaigns at random points and count what is lost.")
-    parser.add_argument("--kills", type=int, default=60)
+    """Read the options, kill, write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--worker-kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="Write the figures here, beside those of other parts.")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kills-") as name:
-        folder = Path(name)
-        make_backbone(folder / "models" / "tiny")
-        plugin = TESTS / "cli_support.py"
-        settings = Settings(None, folder / "models", folder / "cache", "cpu", 1, (plugin,))
-        warm_up(settings, folder / "warm")
-        figures = kill_at_random(folder / "kills", settings, given.kills, given.seed, workers=True)
-    told = dataclasses.asdict(figures)
-    print(json.dumps(told, indent=2))
-    if given.json is not None:
-        known = json.loads(given.json.read_text()) if given.json.exists() else {}
-        known["kills"] = {**told, "seed": given.seed}
-        given.json.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    sys.exit(bool(figures.losses + figures.duplicates + figures.damaged + figures.different + figures.orphans))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    tally = session(options.kills, options.worker_kills, options.seed)
+    text = json.dumps(dataclasses.asdict(tally), indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
-"""Campaigns killed with SIGKILL at random points: no stored run is lost or doubled, and the same command goes on."""
+"""Ten kills at random moments; `make faults` does many more."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-from kills import Figures, kill_at_random, warm_up
 
-from harness.settings import Settings
-
-KILLS = 10
-"""The whole run, `make faults`, has 60."""
-
-
-def test_a_campaign_that_is_killed_at_random_points_loses_and_doubles_nothing(toys: Settings, tmp_path: Path) -> None:
-    warm_up(toys, tmp_path / "warm")
-    seen = kill_at_random(tmp_path / "kills", toys, KILLS, seed=7, workers=False)
-    assert dataclasses.replace(seen, finished_runs=0, resumed=0) == Figures(kills=KILLS)
-    assert seen.finished_runs >= 12
+def test_nothing_finished_is_lost_or_doubled_by_kills_at_random_moments(tmp_path: Path) -> None:
+    figures = tmp_path / "kills.json"
+    script = Path(__file__).with_name("kills.py")
+    command = [sys.executable, str(script), "--kills", "10", "--seed", "1", "--json", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert found["kills"] >= 10
+    assert found["runs_compared"] >= 12
+    assert {name: found[name] for name in ("lost", "doubled", "different", "damaged")} == {
+        "lost": 0,
+        "doubled": 0,
+        "different": 0,
+        "damaged": 0,
+    }

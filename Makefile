@@ -1,5 +1,6 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
 # make test-services: the tests that need a PostgreSQL server. They start one.
+# make faults: the full fault run, minutes: 50 kills and more, 10,000 odd inputs; writes docs/reliability.md.
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-services bench lint site format clean
+.PHONY: run test test-services faults bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -21,6 +22,11 @@ test: $(VENV)/.installed-test lint
 # written: each test makes and drops a schema of its own there.
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
+
+faults: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 60 --worker-kills 8 --json docs/reliability/kills.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --inputs 10000 --timeout 3600 --figures docs/reliability/fuzzed.json
+	$(BIN)/python tests/faults/report.py
 
 BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed

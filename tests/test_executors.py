@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,20 @@ def test_a_user_error_in_a_call_is_raised_here(jobs: int, settings: Settings) ->
     executor = executors.make_executor(jobs, settings)
     with pytest.raises(UserError, match="wrong on cpu"):
         executor.call(fail, "wrong")
+    executor.close()
+
+
+def die_once(file: Path, settings: Settings) -> str:
+    if file.exists():
+        return "done"
+    file.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+def test_a_worker_that_is_killed_while_a_plan_is_checked_is_replaced(settings: Settings, tmp_path: Path) -> None:
+    executor = executors.make_executor(2, settings)
+    assert executor.call(die_once, tmp_path / "died") == "done"
     executor.close()
 
 

@@ -58,6 +58,7 @@ class Writes:
 
 _writes = Writes()
 _counts: dict[str, int] = {}
+_failed: set[str] = set()
 
 
 @pytest.fixture
@@ -69,8 +70,12 @@ def fuzz(pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.Monkey
     def run(part: str, strategy: SearchStrategy[Any], check: Callable[[Any], None]) -> None:
         def one(value: Any) -> None:
             _counts[part] = _counts.get(part, 0) + 1
-            with _writes.watched(tmp_path):
-                check(value)
+            try:
+                with _writes.watched(tmp_path):
+                    check(value)
+            except BaseException:
+                _failed.add(part)
+                raise
 
         wanted = hypothesis_settings(
             max_examples=max(1, round(pytestconfig.getoption("--inputs") * SHARES[part])),
@@ -85,6 +90,5 @@ def fuzz(pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.Monkey
     file = pytestconfig.getoption("--figures")
     if file is not None:
         file = pytestconfig.invocation_params.dir / file
-        known = json.loads(file.read_text()) if file.exists() else {}
-        known["fuzzed"] = {**_counts, "total": sum(_counts.values())}
-        file.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+        told = {**_counts, "total": sum(_counts.values()), "failed": len(_failed)}
+        file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")

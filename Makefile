@@ -1,6 +1,7 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
 # make test-services: the tests that need a PostgreSQL server. They start one.
-# make faults: the full fault run, minutes: 50 kills and more, 10,000 odd inputs; writes docs/reliability.md.
+# make test-browser: the site in a real browser. It installs Debian's chromium and Java if they are missing and it is root.
+# make faults: kill and fuzz in full, and write the figures into docs/reliability.md (about ten minutes).
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-services faults bench lint site format clean
+.PHONY: run test test-browser test-services bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -23,15 +24,20 @@ test: $(VENV)/.installed-test lint
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
+test-browser: $(VENV)/.installed-browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
 faults: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 60 --worker-kills 8 --json docs/reliability/kills.json
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --inputs 10000 --timeout 3600 --figures docs/reliability/fuzzed.json
-	$(BIN)/python tests/faults/report.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/full.py
 
 BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
 	$(BIN)/python -m benchmarks.report
+
+# In a real browser: chromium and java come from the system (Debian's packages, if there are none and we are root).
+test-browser: $(VENV)/.installed-browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -62,4 +68,14 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-services: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
+	touch $@
+
+# The browser and the HTML checker's Java are no Python packages.
+$(VENV)/.installed-browser: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
+	missing=; command -v chromium >/dev/null || missing=chromium; \
+	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	elif [ -n "$$missing" ]; then echo "make test-browser needs the programs: $$missing. Install them."; exit 1; fi
 	touch $@

@@ -14,7 +14,7 @@ from factories import METHODS, TASKS, make_record
 from harness.errors import UserError
 from harness.store import open_store
 
-ROUNDS = 25
+ROUNDS = 12
 
 
 def write_until_full(db: Path, log: Path, room: int, first: int) -> None:

@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-browser test-services bench lint site format clean
+.PHONY: run test test-browser test-services faults bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -24,6 +24,7 @@ test: $(VENV)/.installed-test lint
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
+# The site in a real browser: chromium and java are Debian's packages (installed if missing and root).
 test-browser: $(VENV)/.installed-browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
@@ -34,10 +35,6 @@ BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
 	$(BIN)/python -m benchmarks.report
-
-# In a real browser: chromium and java come from the system (Debian's packages, if there are none and we are root).
-test-browser: $(VENV)/.installed-browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -70,10 +67,9 @@ $(VENV)/.installed-services: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
 	touch $@
 
-# The browser and the HTML checker's Java are no Python packages.
 $(VENV)/.installed-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
-	missing=; command -v chromium >/dev/null || missing=chromium; \
+	missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing=chromium; \
 	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \

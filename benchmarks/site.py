@@ -9,6 +9,7 @@ users run it, in a process of its own: start and imports are in it.
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,14 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Command:
-    """One command: wall seconds, and the largest resident memory of it and its children together, in bytes."""
+    """One command with its children."""
 
     seconds: float
+    """Of the clock on the wall."""
+    cpu: float
+    """Seconds of processors: more than those of the clock where two work, less where others work too."""
     memory: int
+    """Largest resident memory of all of them together, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Measured:
 
 def run(arguments: Sequence[str]) -> Command:
     """`python -m harness ...` to its end; RuntimeError with its last words if it fails."""
-    began = time.perf_counter()
+    began, used = time.perf_counter(), _cpu()
     process = psutil.Popen(
         [sys.executable, "-m", "harness", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -78,7 +83,13 @@ def run(arguments: Sequence[str]) -> Command:
     seconds = time.perf_counter() - began
     if process.returncode:
         raise RuntimeError(f"harness {arguments[0]} failed: {process.stderr.read().decode()[-500:]}")
-    return Command(seconds, memory)
+    return Command(seconds, _cpu() - used, memory)
+
+
+def _cpu() -> float:
+    """Seconds that processes started here have used, theirs included."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _resident(process: psutil.Process) -> int:
@@ -151,11 +162,13 @@ def benchmark(options: argparse.Namespace) -> Result:
 
 
 def _seconds(found: Sequence[Measured]) -> Table:
-    columns = ("runs", "site, s", "MB", "one run more, s", "nothing new, s", "results --suite, s", "harness.results, s")
+    built = ("site, s", "of CPUs, s", "MB")
+    columns = ("runs", *built, "one run more, s", "nothing new, s", "results --suite, s", "harness.results, s")
     rows = tuple(
         (
             f"{item.runs:,}",
             item.built.seconds,
+            item.built.cpu,
             item.built.memory / 1e6,
             item.one_more.seconds,
             item.unchanged.seconds,

@@ -97,9 +97,8 @@ def results(store: Store, suite: str | None = None) -> Frame:
     """
     with store.reading() as connection:
         _check_suite(store, connection, suite)
-        shown = _frame(connection, _shown_runs(suite))
-        placed = _members(connection, suite, shown)
-        chosen = _chosen_epochs(connection, suite, shown)
+        placed = _members(connection, suite)
+        chosen = _chosen_epochs(connection, suite, placed)
     for protocol in PROTOCOLS:
         of_run = chosen[chosen["protocol"] == protocol].set_index("run_id")
         placed[f"score_{protocol}"] = placed["run_id"].map(of_run["score"]).astype("float64")
@@ -117,7 +116,7 @@ def scores(store: Store, suite: str | None = None) -> Frame:
     """
     with store.reading() as connection:
         _check_suite(store, connection, suite)
-        chosen = _chosen_epochs(connection, suite, _frame(connection, _shown_runs(suite)))
+        chosen = _chosen_epochs(connection, suite, _members(connection, suite))
         stored = sa.select(*Score.__table__.columns)
         scored = _frame(connection, stored if suite is None else stored.where(Score.run_id.in_(_runs_of(suite))))
     long = chosen[["run_id", "protocol", "epoch"]].merge(scored, on=KEY)
@@ -129,17 +128,16 @@ def scores(store: Store, suite: str | None = None) -> Frame:
     )
 
 
-def _chosen_epochs(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
+def _chosen_epochs(connection: sa.Connection, suite: str | None, placed: Frame) -> Frame:
     """run_id, protocol, epoch, score, select: the epoch that each protocol chooses, and its score on `select`."""
-    by_epoch = _by_epoch(connection, suite, shown)
+    by_epoch = _by_epoch(connection, suite, placed)
     parts = [choose(by_epoch).assign(protocol=protocol) for protocol, choose in PROTOCOLS.items()]
     return pd.concat(parts)[["run_id", "protocol", "epoch", "score", "select"]]
 
 
-def _by_epoch(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
+def _by_epoch(connection: sa.Connection, suite: str | None, placed: Frame) -> Frame:
     """run_id, epoch, score, select: the first metric after every epoch that may be chosen."""
-    runs = _ok_runs(connection, suite, shown)
-    kinds = list(dict.fromkeys(runs["kind"]))
+    runs, kinds = _ok_runs(connection, placed)
     # One pass over the scores in the order of their key: what each kind of task would make of them, side by side.
     columns: list[Any] = [Score.run_id, Score.epoch]
     for number, (metric, tests) in enumerate(kinds):
@@ -153,12 +151,10 @@ def _by_epoch(connection: sa.Connection, suite: str | None, shown: Frame) -> Fra
     query = sa.select(*columns).group_by(Score.run_id, Score.epoch).order_by(Score.run_id, Score.epoch)
     if suite is not None:
         query = query.where(Score.run_id.in_(_runs_of(suite)))
-    wide = _frame(connection, query)
-    kind_of = runs.set_index("run_id")["kind"]
+    wide = _frame(connection, query).merge(runs, on="run_id")
     parts = [wide.iloc[:0][KEY].assign(score=0.0, select=0.0)]
-    for number, (metric, tests) in enumerate(kinds):
-        mine = wide["run_id"].isin(kind_of.index[[kind == (metric, tests) for kind in kind_of]])
-        part = wide[mine & (wide[f"found{number}"] == len(tests))]
+    for number, (_, tests) in enumerate(kinds):
+        part = wide[(wide["kind"] == number) & (wide[f"found{number}"] == len(tests))]
         renamed = {f"score{number}": "score", f"select{number}": "select"}
         parts.append(part[[*KEY, *renamed]].rename(columns=renamed).astype({"score": float, "select": float}))
     complete = pd.concat(parts).sort_values(KEY, ignore_index=True)
@@ -172,7 +168,7 @@ def _check_suite(store: Store, connection: sa.Connection, suite: str | None) -> 
         raise unknown("suite", suite, names, store.database.where)
 
 
-def _members(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
+def _members(connection: sa.Connection, suite: str | None) -> Frame:
     member = (SuiteMember.suite, SuiteMember.grid, SuiteMember.label, SuiteMember.position, SuiteMember.trial_id)
     order = (SuiteMember.suite, SuiteMember.position, SuiteMember.trial_id)
     query = sa.select(*member).order_by(*order)
@@ -188,7 +184,8 @@ def _members(connection: sa.Connection, suite: str | None, shown: Frame) -> Fram
     if suite is not None:
         of_trials = of_trials.where(Trial.id.in_(_trials_of(suite)))
         of_runs = of_runs.where(Run.id.in_(_runs_of(suite)))
-    runs = shown[["run_id", "trial_id"]].merge(_frame(connection, of_runs), on="run_id")
+    shown = _frame(connection, _shown_runs(suite))[["run_id", "trial_id"]]
+    runs = shown.merge(_frame(connection, of_runs), on="run_id")
     frame = placed.merge(_frame(connection, of_trials), on="trial_id").merge(runs, on="trial_id", how="left")
     for name in TIMES:
         frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601")
@@ -230,18 +227,18 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _ok_runs(connection: sa.Connection, suite: str | None, shown: Frame) -> Frame:
-    """The ok runs among those shown: run_id, and the kind of their task, its first metric and test splits."""
-    trials = sa.select(Trial.id.label("trial_id"), Trial.task, Trial.task_version)
-    members = sa.select(SuiteMember.trial_id) if suite is None else _trials_of(suite)
-    runs = shown[shown["status"] == "ok"].merge(_frame(connection, trials.where(Trial.id.in_(members))), on="trial_id")
+def _ok_runs(connection: sa.Connection, placed: Frame) -> tuple[Frame, list[tuple[str, list[str]]]]:
+    """The ok runs among those placed, and the kinds of tasks: run_id, kind; first metric and test splits by kind."""
     task = schema.Task
-    kinds = {
-        (row.name, row.version): (row.metrics[0], tuple(row.tests))
-        for row in connection.execute(sa.select(task.name, task.version, task.metrics, task.tests))
-    }
-    names = zip(runs["task"], runs["task_version"], strict=True)
-    return Frame({"run_id": runs["run_id"], "kind": pd.Series([kinds[name] for name in names], dtype=object)})
+    tasks = connection.execute(sa.select(task.name, task.version, task.metrics, task.tests)).all()
+    kinds: list[tuple[str, list[str]]] = []
+    for row in tasks:
+        if (row.metrics[0], row.tests) not in kinds:
+            kinds.append((row.metrics[0], row.tests))
+    numbers = [(row.name, row.version, kinds.index((row.metrics[0], row.tests))) for row in tasks]
+    of_task = Frame(numbers, columns=["task", "task_version", "kind"])
+    ok = placed.loc[placed["status"] == "ok", ["run_id", "task", "task_version"]].drop_duplicates("run_id")
+    return ok.merge(of_task, on=["task", "task_version"])[["run_id", "kind"]], kinds
 
 
 def _trials_of(suite: str) -> sa.Select[Any]:

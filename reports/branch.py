@@ -52,5 +52,6 @@ def _git(arguments: list[str], where: Path, environment: dict[str, str] | None =
     if done.returncode:
         said = (done.stderr.strip() or "no reason given").splitlines()
         told = next((line for line in said if line.startswith("fatal:")), said[-1])
-        raise UserError(f"git {' '.join(arguments[-2:])} failed: {told.removeprefix('fatal: ')}")
+        command = next(word for word in arguments if not word.startswith("-") and "=" not in word)
+        raise UserError(f"git {command} failed: {told.removeprefix('fatal: ')}")
     return done.stdout.strip()

@@ -19,6 +19,18 @@ ERRORS = "404.html"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters without a form of their own that turn the direction of what follows them, other people's words too."""
+
+
+def without_controls(text: str) -> str:
+    """The text without characters that turn its direction; letters of any script keep theirs."""
+    for control in BIDI_CONTROLS:
+        if control in text:
+            text = text.replace(control, "")
+    return text
+
+
 class Renderer:
     """Call it with a template, the path where the page will lie, and the template's context."""
 
@@ -34,7 +46,7 @@ class Renderer:
         root = self._base_path if path == ERRORS and self._base_path else "../" * path.count("/")
         if "page" in context:
             context["page"] = context["page"].at(root)
-        return self._environment.get_template(template).render(root=root, path=path, **context)
+        return without_controls(self._environment.get_template(template).render(root=root, path=path, **context))
 
 
 def _environment() -> jinja2.Environment:

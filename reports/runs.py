@@ -14,7 +14,7 @@ from harness import schema
 from harness.records import Costs
 from reports import formats
 from reports.commands import run_cell
-from reports.names import row_file, run_file, suite_file
+from reports.names import method_file, row_file, run_file, suite_file, task_file
 from reports.plots.chart import Chart
 from reports.plots.course import loss_course, score_course
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Runs read at once."""
-MOST_LOSSES = 1000
-"""Points of a loss curve that are read into memory at full length; a drawing needs fewer."""
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""
@@ -50,6 +48,10 @@ class RunPage:
 
     id: str
     title: str
+    method: tuple[str, str]
+    """Title and page."""
+    task: tuple[str, str]
+    """Title and page."""
     status: str
     reason: str
     traceback: str
@@ -130,6 +132,8 @@ def _page(
     return RunPage(
         id=row.id,
         title=f"{row.method_title} on {row.task_title}, seed {row.seed}",
+        method=(row.method_title, method_file(row.method)),
+        task=(row.task_title, task_file(row.task, row.task_version)),
         status=row.status,
         reason=row.reason,
         traceback=row.traceback,

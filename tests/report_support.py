@@ -6,7 +6,7 @@ import dataclasses
 from html.parser import HTMLParser
 from typing import Any
 
-from factories import METHODS, PROVENANCE, make_record
+from factories import METHODS, PROVENANCE, make_record, make_suite
 
 from harness.records import Costs, Member, MethodInfo, ParameterCounts, RunRecord, Score, SuiteInfo, TaskInfo
 from harness.store import Store
@@ -18,6 +18,7 @@ TASKS = (
     TaskInfo("rte", 1, "RTE", "classification", ("accuracy",), ("test",), "nyu-mll/glue"),
 )
 METRICS = {"mrpc": "f1", "rte": "accuracy"}
+HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600 {{ 7*7 }} ../../" + "x" * 300
 ADAPTER = {"ft": 1_000_000, "lora": 24_576, "head_only": 0, "majority": 0}
 
 
@@ -80,6 +81,20 @@ def fill_example(store: Store, name: str = "glue-tiny", methods: tuple[MethodInf
     store.describe((*methods, MAJORITY), TASKS)
     store.set_suite(SuiteInfo(name, "GLUE, tiny", "Two tasks, for tests.", "selected", members))
     for _, record in runs:
+        store.add_run(record)
+
+
+def fill_hostile(store: Store) -> None:
+    """Two good runs and a failed one; everything that has a name has a hostile one."""
+    method = MethodInfo("lora", HOSTILE, HOSTILE, HOSTILE, HOSTILE, False)
+    tasks = [dataclasses.replace(task, title=HOSTILE) for task in TASKS]
+    records = [make_run("lora", "mrpc", seed, 0.8) for seed in (0, 1)]
+    records.append(make_record(task="rte", status="failed", reason=HOSTILE, scores=[]))
+    suite = make_suite([record.trial for record in records], name=HOSTILE)
+    members = tuple(dataclasses.replace(member, grid=HOSTILE, label=HOSTILE) for member in suite.members)
+    store.describe([*METHODS, MAJORITY, method], tasks)
+    store.set_suite(dataclasses.replace(suite, members=members, title=HOSTILE, description=HOSTILE))
+    for record in records:
         store.add_run(record)
 
 

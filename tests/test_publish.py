@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from report_support import Page, fill_example
 from typer.testing import CliRunner
 
@@ -143,6 +144,26 @@ def test_wrong_use_is_one_line(
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert "Traceback" not in done.output
+
+
+def test_without_a_name_for_the_commit_gits_own_words_are_told(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("x")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "")
+    with pytest.raises(UserError, match=r"git commit-tree failed: .*(empty ident|identity)"):
+        commit_folder(tmp_path / "site", "gh-pages", "x", checkout)
+    assert "gh-pages" not in git(checkout, "branch", "--list")
+
+
+def test_the_workflow_uploads_the_folder_that_it_publishes_into() -> None:
+    root = Path(__file__).resolve().parent.parent
+    workflow = yaml.safe_load((root / ".github" / "workflows" / "site.yml").read_text())
+    steps = workflow["jobs"]["publish"]["steps"]
+    (words,) = (step["run"].split() for step in steps if "harness publish" in step.get("run", ""))
+    (uploaded,) = (step["with"]["path"] for step in steps if "upload-pages-artifact" in step.get("uses", ""))
+    assert words[words.index("publish") + 1] == uploaded
 
 
 def test_the_server_shows_the_folder_to_this_machine_alone(tmp_path: Path) -> None:

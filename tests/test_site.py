@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -12,17 +11,14 @@ from urllib.parse import unquote
 
 import pytest
 from factories import METHODS, make_record, make_suite
-from report_support import MAJORITY, TASKS, Page, fill_example, make_run
+from report_support import MAJORITY, TASKS, Page, fill_example, fill_hostile, make_run
 
 from harness.errors import UserError
 from harness.measure import DEFINITIONS
-from harness.records import MethodInfo
 from harness.store import open_store
 from reports.claims import ClaimLine
 from reports.names import slug
 from reports.site import build_site
-
-HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600 {{ 7*7 }} ../../" + "x" * 300
 
 
 def built(database: Path, folder: Path) -> dict[str, str]:
@@ -57,17 +53,8 @@ def site(database: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A site on which everything that has a name has a hostile one."""
     folder = tmp_path_factory.mktemp("hostile")
-    method = MethodInfo("lora", HOSTILE, HOSTILE, HOSTILE, HOSTILE, False)
-    tasks = [dataclasses.replace(task, title=HOSTILE) for task in TASKS]
-    records = [make_run("lora", "mrpc", seed, 0.8) for seed in (0, 1)]
-    records.append(make_record(task="rte", status="failed", reason=HOSTILE, scores=[]))
-    suite = make_suite([record.trial for record in records], name=HOSTILE)
-    members = tuple(dataclasses.replace(member, grid=HOSTILE, label=HOSTILE) for member in suite.members)
     with open_store(str(folder / "board.db")) as store:
-        store.describe([*METHODS, MAJORITY, method], tasks)
-        store.set_suite(dataclasses.replace(suite, members=members, title=HOSTILE, description=HOSTILE))
-        for record in records:
-            store.add_run(record)
+        fill_hostile(store)
     return built(folder / "board.db", folder / "site")
 
 
@@ -133,6 +120,7 @@ def test_hostile_names_are_shown_as_text(hostile: dict[str, str]) -> None:
     page = Page(hostile[suite])
     assert "<script>alert('x')</script>" in page.text
     assert "{{ 7*7 }}" in page.text
+    assert not any("\u202e" in text for text in html(hostile).values())
     assert all(re.fullmatch(r"[\w./-]{1,160}", name) for name in hostile)
 
 
@@ -143,6 +131,15 @@ def test_numbers_and_failures_are_on_the_suites_page(site: dict[str, str]) -> No
     assert "rows that begin at one rank share it" in text
     assert "No rank: FT, LoRA (no stored predictions of the shown epoch" in text
     assert "Controls" in text
+
+
+def test_every_plot_of_a_suite_is_also_a_file_that_its_page_leads_to(site: dict[str, str]) -> None:
+    page = site["suites/glue-tiny.html"]
+    files = {name for name in site if name.endswith(".svg")}
+    links = {"suites/" + link.removeprefix("../suites/") for link in Page(page).links if link.endswith(".svg")}
+    assert files == links
+    assert {re.split("[-.]", Path(name).name)[0] for name in files} == {"costs", "score", "size", "wins"}
+    assert page.count('role="img"') == len(files)
 
 
 def test_chart_and_table_show_the_same_rows(site: dict[str, str]) -> None:

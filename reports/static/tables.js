@@ -25,7 +25,8 @@
       this.prefix = key ? `${key}.` : "";
       this.columns = tableText.columnsOf(table);
       this.rows = tableText.rowsOf(table);
-      this.texts = new Map(this.rows.map((row) => [row, row.textContent.replace(/\s+/g, " ").toLowerCase()]));
+      const worded = this.columns.filter(({ numeric }) => !numeric); // numbers are found by conditions
+      this.texts = new Map(this.rows.map((row) => [row, worded.map(({ index }) => tableText.textOf(row.cells[index])).join("\n").toLowerCase()]));
       this.status = element("span", { className: "tools-status", role: "status" });
       this.sorted = "";
     }
@@ -41,8 +42,10 @@
         button.append(...column.header.childNodes);
         column.header.append(button);
         if (!column.numeric) continue;
+        column.header.classList.add("number");
         for (const row of this.rows) {
           const cell = row.cells[column.index];
+          cell.classList.add("number");
           if (cell.dataset.sort === undefined) cell.dataset.sort = tableText.numberIn(tableText.textOf(cell)) ?? "";
         }
       }
@@ -90,7 +93,7 @@
       this.status.textContent = [count, this.sorted].filter(Boolean).join(", ");
     }
 
-    // "lora mrpc" finds rows with both words; "average>80" compares numbers as they are shown.
+    // "lora mrpc" finds rows that are named by both words; "average>80" compares numbers as they are shown.
     matches(row, words, filters) {
       return filters.every(([column, value]) => tableText.textOf(row.cells[column.index]) === value) &&
         words.every((word) => {
@@ -142,7 +145,7 @@
   }
 
   function filterMenu(table, changed) {
-    const selects = table.columns.slice(1).filter(({ numeric }) => !numeric).flatMap((column) => {
+    const selects = table.columns.filter(({ numeric }) => !numeric).flatMap((column) => {
       const values = [...new Set(table.rows.map((row) => tableText.textOf(row.cells[column.index])))].filter(Boolean).sort();
       if (values.length < 2 || values.length > MOST_VALUES || values.length === table.rows.length) return [];
       const select = element("select", {}, element("option", { value: "" }, "all"),
@@ -215,6 +218,18 @@
     both.append(table.tools, scroll);
   }
 
+  // A table that is not too wide needs no box to scroll in: then its header sticks to the window instead.
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const scroll = target.closest(".scroll");
+      scroll.classList.toggle("fits", scroll.querySelector("table").offsetWidth <= scroll.clientWidth);
+    }
+  });
+  for (const table of document.querySelectorAll(".scroll > table")) {
+    sizes.observe(table);
+    sizes.observe(table.parentElement);
+  }
+
   // Tables of one set of tabs are one to the reader.
   const groups = new Map();
   for (const table of document.querySelectorAll(".scroll > table.sortable")) {
@@ -229,7 +244,7 @@
     for (const table of peers) {
       table.peers = peers;
       table.prepare();
-      addTools(table, changed);
+      if (table.rows.length >= FEW_ROWS || table.table.classList.contains("board")) addTools(table, changed);
       table.table.addEventListener("sort-end", () => {
         for (const other of peers) {
           other.restoreOrder();

@@ -24,9 +24,10 @@ def forget_ended(cache_root: Path, record: RunRecord) -> None:
 
 
 def forget_finished(cache_root: Path, trial_ids: Iterable[str]) -> None:
-    """Remove what a kill left between the storing of a run and the removal of its checkpoint."""
-    for trial_id in trial_ids:
-        remove(checkpoint_file(cache_root, trial_id))
+    """Remove the checkpoints that drivers left which were killed between storing a run and this."""
+    if (cache_root / "checkpoints").is_dir():
+        for trial_id in trial_ids:
+            remove(checkpoint_file(cache_root, trial_id))
 
 
 def remove(file: Path) -> None:

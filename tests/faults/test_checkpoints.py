@@ -191,10 +191,11 @@ def test_a_checkpoint_goes_when_its_run_is_stored_unless_it_was_cut_short(tmp_pa
     assert left == [2, 2, 2, 0, 0, 0]
 
 
-def test_what_a_kill_left_of_a_finished_trial_goes_with_the_next_command(tmp_path: Path) -> None:
-    file = checkpoint_file(tmp_path, "finished")
-    file.parent.mkdir()
-    for name in ("finished", "unfinished"):
-        checkpoint_file(tmp_path, name).touch()
-    forget_finished(tmp_path, ["finished", "never saved"])
-    assert [entry.stem for entry in file.parent.iterdir()] == ["unfinished"]
+def test_what_a_driver_left_that_was_killed_after_storing_is_swept_by_the_next_plan(tmp_path: Path) -> None:
+    done, under_way = (checkpoint_file(tmp_path, name) for name in ("done", "under-way"))
+    forget_finished(tmp_path, ["done"])  # no folder yet
+    done.parent.mkdir()
+    done.touch()
+    under_way.touch()
+    forget_finished(tmp_path, ["done", "unknown"])
+    assert list(done.parent.iterdir()) == [under_way]

@@ -19,6 +19,8 @@ from reports.views import Board, BoardRow, TaskColumn
 if TYPE_CHECKING:
     from harness.store import Store
 
+WIDEST = 2.0
+"""No difference of scores is larger: they lie within [-1, 1]."""
 MOST_ROWS = 14
 """Contenders that are compared with each other, the best by their average: 91 pairs, each with a page."""
 
@@ -109,7 +111,7 @@ def _differences(
 ) -> list[Difference]:
     """The differences of all pairs, averaged over tasks (`task` None) or on one task."""
     scores = judged.scores if task is None else judged.scores[task : task + 1]
-    low, high = estimate.interval()
+    low, high = (np.clip(end, -WIDEST, WIDEST) for end in estimate.interval())
     p = holm(estimate.p_value()) if adjusted is None else adjusted
     least = detectable(estimate) if task is None else np.full(len(pairs), math.nan)
     return [

@@ -1,6 +1,7 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
 # make test-services: the tests that need a PostgreSQL server. They start one.
 # make test-browser: the site in a real browser. It installs Debian's chromium and Java if they are missing and it is root.
+# make faults: kill and fuzz in full, and write the figures into docs/reliability.md (about ten minutes).
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-services test-browser bench lint site format clean
+.PHONY: run test test-browser test-services faults bench lint site format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -23,8 +24,12 @@ test: $(VENV)/.installed-test lint
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
+# The site in a real browser: chromium and java are Debian's packages (installed if missing and root).
 test-browser: $(VENV)/.installed-browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+faults: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/full.py
 
 BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
 bench: $(VENV)/.installed
@@ -62,11 +67,11 @@ $(VENV)/.installed-services: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
 	touch $@
 
-# The browser and the HTML checker's Java are no Python packages.
 $(VENV)/.installed-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
 	missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing=chromium; \
 	command -v java >/dev/null || missing="$$missing default-jre-headless"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	elif [ -n "$$missing" ]; then echo "make test-browser needs the programs: $$missing. Install them."; exit 1; fi
 	touch $@

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness import file_systems
 from harness.api import Task
-from harness.checkpoint_files import forget_ended
+from harness.checkpoint_files import forget_ended, forget_finished
 from harness.contests import OpenPair, open_pairs
 from harness.database import Database
 from harness.execution import ORDINARY, Conduct, Outcome, run_members
@@ -140,6 +140,9 @@ def _run(
             check_plan([*todo, *later], plugins, request.settings, executor)
         with _writable(request.db) as store:
             record_plan(store, info, plugins)
+            if request.settings.checkpointed:
+                done = store.finished([member.trial.id for member in info.members])
+                forget_finished(request.settings.cache_root, done)
             pack = "off" if request.settings.checkpointed else request.settings.pack
             packer = partial(make_packs, plugins=plugins, pack=pack, jobs=jobs)
             reporter = make_reporter(plugins.tasks)

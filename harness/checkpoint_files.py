@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.records import RunRecord
@@ -20,6 +21,13 @@ def forget_ended(cache_root: Path, record: RunRecord) -> None:
     if record.status in ("interrupted", "timeout") or (record.status == "failed" and not record.traceback):
         return
     remove(checkpoint_file(cache_root, record.trial.id))
+
+
+def forget_finished(cache_root: Path, trial_ids: Iterable[str]) -> None:
+    """Remove the checkpoints that drivers left which were killed between storing a run and this."""
+    if (cache_root / "checkpoints").is_dir():
+        for trial_id in trial_ids:
+            remove(checkpoint_file(cache_root, trial_id))
 
 
 def remove(file: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.errors import Unavailable, UserError
@@ -49,9 +50,15 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A read transaction: one consistent view, and no change to any file."""
-        with self.explained(), self._engine("reader").connect() as connection:
-            yield connection
+        """A read transaction: one consistent view, and no change to any file.
+
+        What cannot be read as what it should be (JSON, a time, packed bytes) is a UserError too.
+        """
+        try:
+            with self.explained(), self._engine("reader").connect() as connection:
+                yield connection
+        except (ValueError, zlib.error) as error:
+            raise UserError(f"{_damaged(self.where)} A value in it: {_first_line(str(error))}.") from error
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -72,15 +79,6 @@ class Database:
                 )
             number = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
         return None if number is None else int(number)
-
-    def check_length(self) -> None:
-        """Raise UserError for an SQLite file that is shorter than its header says: what is missing is not noticed
-        until it is read, and what is written meanwhile would be lost with it.
-        """
-        if self.path is not None and _is_short(self.path):
-            time.sleep(0.2)  # another process may just have been moving its log into the file
-            if _is_short(self.path):
-                raise UserError(_damaged(self.where))
 
     def migrate(self, version: int = SCHEMA_VERSION) -> None:
         """Bring the schema to a version, in one transaction; creates the tables of a new database."""
@@ -107,8 +105,11 @@ class Database:
         """Turns a database error that the user can put right into a UserError; lets others through."""
         try:
             yield
-        except DBAPIError as error:
-            explanation = self._explain(str(error.orig)) or self._explain_server(error)
+        except Exception as error:
+            told = error if isinstance(error, DBAPIError) else error.__cause__  # pandas wraps what it was told
+            if not isinstance(told, DBAPIError):
+                raise
+            explanation = self._explain(str(told.orig)) or self._explain_server(told) or self._explain_file(told)
             if explanation is None:
                 raise
             raise explanation from error
@@ -136,6 +137,12 @@ class Database:
                 if cause in message:
                     return kind(text)
         return None
+
+    def _explain_file(self, error: DBAPIError) -> UserError | None:
+        """An SQLite file that is not what it was: a table or a column is missing, or a cell is no text."""
+        if self.path is None or type(error) not in (OperationalError, DatabaseError):
+            return None
+        return UserError(f"{_damaged(self.where)} SQLite says: {_first_line(str(error.orig))}.")
 
     def _explain_server(self, error: DBAPIError) -> UserError | None:
         """A server that cannot be reached, or was lost on the way."""
@@ -188,21 +195,6 @@ def _damaged(where: str) -> str:
         f"{where} is damaged or cut short; restore it from a copy (git checkout, backup), or save its good rows: "
         "`python -m harness db salvage DAMAGED NEW`."
     )
-
-
-def _is_short(path: Path) -> bool:
-    """Whether an SQLite file lacks pages that its header counts; False if it cannot be told."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-        length = path.stat().st_size
-    except OSError:
-        return False
-    known = len(header) == 100 and header[24:28] == header[92:96]  # else too old for the number to count
-    if not known or _log_of(path).is_file():  # a log may hold the rest
-        return False
-    size, pages = (int.from_bytes(header[first:last], "big") for first, last in ((16, 18), (28, 32)))
-    return length < pages * (65536 if size == 1 else size)
 
 
 def _log_of(path: Path) -> Path:

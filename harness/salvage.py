@@ -30,6 +30,8 @@ OF_RUNS = ("scores", "losses", "predictions")
 PASSING = ("leases",)
 """Tables that say only what is going on at the moment."""
 MAGIC = b"SQLite format 3\x00"
+MOST_LENGTH = 2**40
+"""Bytes; what a header tells beyond this is damage too."""
 MOST_ROWS = 2**24
 """Row numbers are looked for below this where the largest one cannot be read."""
 
@@ -65,12 +67,25 @@ def salvage(damaged: Path, new: Path) -> Salvaged:
     with tempfile.TemporaryDirectory(dir=new.absolute().parent, prefix=".salvage-") as folder:
         source, target = Path(folder) / "damaged.db", Path(folder) / "new.db"
         shutil.copyfile(damaged, source)
+        _lengthen(source)
         log = damaged.with_name(damaged.name + "-wal")
         if log.is_file():  # runs that were stored and not yet moved into the file
             shutil.copyfile(log, source.with_name(source.name + "-wal"))
         found = _Salvage(source, target, str(damaged)).run()
         os.replace(target, new)
     return found
+
+
+def _lengthen(path: Path) -> None:
+    """Give a file that was cut short the length that its header tells: SQLite opens it then, and stumbles over single
+    pages only."""
+    with path.open("r+b") as file:
+        header = file.read(100)
+        if len(header) == 100 and header[24:28] == header[92:96]:  # else the number is too old to count
+            size, pages = (int.from_bytes(header[first:last], "big") for first, last in ((16, 18), (28, 32)))
+            length = pages * (65536 if size == 1 else size)
+            if path.stat().st_size < length < MOST_LENGTH:
+                file.truncate(length)
 
 
 class _Salvage:

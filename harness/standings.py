@@ -73,11 +73,13 @@ def standings_of(
 def table_scores(store: Store, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]) -> list[TaskScores]:
     """The scores of a table, task by task; a run without stored predictions on the task's test sets has none.
 
-    Places of other rows or tasks are left out.
+    Neither has a run on another stack than most of the table's: what is compared was run alike. Places of other rows or
+    tasks are left out.
     """
     asked = [place for place in places if place.row in rows and place.task in tasks]
     with store.reading() as connection:
-        kept = _predictions(connection, {place.run_id: place.epoch for place in asked})
+        alike = _on_one_stack(connection, [place.run_id for place in asked])
+        kept = _predictions(connection, {place.run_id: place.epoch for place in asked if place.run_id in alike})
         sets = {item.example_set for items in kept.values() for item in items}
         labels = _labels(connection, sets)
     members = [[place for place in asked if place.task == task] for task in tasks]
@@ -124,11 +126,22 @@ def _reason(seeds: Sequence[int]) -> str:
         return f"no score on {missing} of {len(seeds)} tasks" if len(seeds) > 1 else "no score"
     if min(seeds) == 1:
         return "one seed: nothing is known of its spread"
-    return "no stored predictions of the shown epoch, or on other test rows than the rest"
+    return "no stored predictions of the shown epoch, or on other test rows or another stack than the rest"
 
 
 def _seeds(places: Iterable[Place]) -> Counter[tuple[str, str]]:
     return Counter((row, task) for row, task, _ in {(place.row, place.task, place.seed) for place in places})
+
+
+def _on_one_stack(connection: sa.Connection, run_ids: Sequence[str]) -> set[str]:
+    """Those of the runs that are on the stack of most of them."""
+    stacks: dict[str, str | None] = {}
+    for first in range(0, len(run_ids), CHUNK):
+        query = sa.select(schema.Run.id, schema.Run.stack_id).where(schema.Run.id.in_(run_ids[first : first + CHUNK]))
+        stacks |= {row.id: row.stack_id for row in connection.execute(query)}
+    counts = Counter(stacks.values())
+    most = max(counts, key=lambda stack: (counts[stack], stack or ""), default=None)
+    return {run_id for run_id, stack in stacks.items() if stack == most}
 
 
 def _predictions(connection: sa.Connection, epochs: Mapping[str, int]) -> dict[str, list[_Kept]]:

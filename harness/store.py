@@ -79,8 +79,6 @@ def open_store(url: str, create: bool = True) -> Store:
         if not path.exists() and not create:
             raise UserError(f"there is no database {database.where}; `python -m harness run --all` makes one.")
     fresh = path is not None and not path.exists()
-    if not fresh:
-        database.check_length()
     version = None if fresh else database.version()
     if version is not None and version > SCHEMA_VERSION:
         raise UserError(

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -87,16 +88,20 @@ class Workers:
 
     def call(self, function: Calculation, argument: Any) -> Any:
         self._open()
-        worker = self._workers[0]
-        worker.pipe.send(("call", function, argument))
-        try:
-            kind, result = worker.pipe.recv()
-        except (EOFError, OSError):
-            worker.process.join(timeout=5)
-            raise UserError(f"a worker process died at the start: {_cause_of_death(worker.process)}.") from None
-        if kind == "error":
-            raise result
-        return result
+        for _ in range(1 + len(AGAIN)):
+            worker = self._workers[0]
+            try:
+                worker.pipe.send(("call", function, argument))
+                kind, result = worker.pipe.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                if worker.process.exitcode != -signal.SIGKILL:
+                    break
+                continue
+            if kind == "error":
+                raise result
+            return result
+        raise UserError(f"a worker process died at the start: {_cause_of_death(worker.process)}.")
 
     def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         self._packs, self._again = iter(packs), []
@@ -236,6 +241,7 @@ def _serve(pipe: Connection, settings: Settings) -> None:
     """Life of a worker: take an order, answer it, until the pipe closes."""
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
     install()  # logs of this process too
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
     while True:
         try:
             kind, order, argument = pipe.recv()
@@ -245,6 +251,14 @@ def _serve(pipe: Connection, settings: Settings) -> None:
             _run_here(order, settings, _Piped(pipe))
         else:
             pipe.send(_call_here(order, argument, settings))
+
+
+def _end_with_the_driver() -> None:
+    """Nobody would hear of what is trained after the driver was killed."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def _call_here(function: Calculation, argument: Any, settings: Settings) -> tuple[str, Any]:

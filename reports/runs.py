@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Runs read at once."""
-MOST_LOSSES = 1000
-"""Points of a loss curve that are read into memory at full length; a drawing needs fewer."""
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import fill, make_record
+from factories import PROVENANCE, fill, make_record
 from typer.testing import CliRunner
 
 from harness import adapt, backbones
 from harness.analyses.inference import forward_flops, inference_costs
+from harness.analyses.stacks import stack_times
 from harness.analyses.start_cost import start_costs
 from harness.api import LinearMethod, Method
 from harness.cli import app
@@ -143,3 +144,22 @@ def test_every_linear_method_can_be_attached_to_shapes() -> None:
     _, *costs = inference_costs(Shape("starter-encoder", "classification"), linear, 8, SETTINGS)
     assert {cost.label for cost in costs if cost.flops is None} == {"qr_lora"}
     assert all(cost.overhead > 0 for cost in costs if cost.overhead is not None)
+
+
+def test_times_across_stacks_are_ratios_to_the_canary_there(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "x.db")) as store:
+        fill(store, [])
+        for stack, factor in (("slow", 4.0), ("fast", 1.0), ("unmarked", 9.0)):
+            made = {**PROVENANCE, "stack": {"device": stack}}
+            timed = [
+                make_record(seed=seed, provenance=made, costs=Costs(train_seconds=factor * (10 + seed)))
+                for seed in range(2)
+            ]
+            fill(store, timed)
+            if stack != "unmarked":
+                canary = make_record(seed=99, provenance=made, costs=Costs(train_seconds=factor * 2.0))
+                fill(store, [canary], name="canary")
+        times = stack_times(store, "glue-tiny")
+    assert sorted(time.ratio for time in times if time.ratio is not None) == [5.25, 5.25]
+    assert [(time.runs, time.seconds) for time in times if time.ratio is None] == [(2, 94.5)]
+    assert {time.label for time in times} == {"lora"}

@@ -31,8 +31,10 @@ from harness.scoring import results
 from harness.store import Store, open_store
 
 Members = dict[str, bytes]
-RECORDS = [make_record(method=method, seed=seed) for method in ("ft", "lora") for seed in range(2)]
-RECORDS += [make_record(seed=7, status="failed", reason="why", traceback="Traceback", scores=[], parameters=None)]
+RECORDS = [make_record(method=method, seed=seed, minutes=seed) for method in ("ft", "lora") for seed in range(2)]
+RECORDS += [
+    make_record(seed=7, minutes=9, status="failed", reason="why", traceback="Traceback", scores=[], parameters=None)
+]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def with_run(members: Members, change: Callable[[dict[str, Any]], None], forge: 
 
 def test_runs_arrive_as_they_were_with_their_origin(source: Store, file: Path, target: Store) -> None:
     merged = merge(target, read_bundle(file))
-    assert sorted(merged.added) == run_ids(source) == run_ids(target)
+    assert list(merged.added) == run_ids(source) == run_ids(target)
     for run_id in run_ids(source):
         here, there = source.run(run_id), target.run(run_id)
         assert there == dataclasses.replace(here, origin="Anna")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from factories import METHODS, TASKS, make_record, make_trial
 
@@ -179,6 +184,43 @@ def test_a_user_error_in_a_call_is_raised_here(jobs: int, settings: Settings) ->
     with pytest.raises(UserError, match="wrong on cpu"):
         executor.call(fail, "wrong")
     executor.close()
+
+
+def die_once(file: Path, settings: Settings) -> str:
+    if file.exists():
+        return "done"
+    file.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+def test_a_worker_that_is_killed_while_a_plan_is_checked_is_replaced(settings: Settings, tmp_path: Path) -> None:
+    executor = executors.make_executor(2, settings)
+    assert executor.call(die_once, tmp_path / "died") == "done"
+    executor.close()
+
+
+def wait_long(file: Path, settings: Settings) -> None:
+    file.with_suffix(".new").write_text(str(os.getpid()))
+    file.with_suffix(".new").rename(file)
+    time.sleep(100)
+
+
+def drive(settings: Settings, file: Path) -> None:
+    executors.make_executor(2, settings).call(wait_long, file)
+
+
+def test_workers_end_with_a_driver_that_is_killed(settings: Settings, tmp_path: Path) -> None:
+    driver = multiprocessing.get_context("fork").Process(target=drive, args=(settings, tmp_path / "worker"))
+    driver.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "worker").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = psutil.Process(driver.pid).children()
+    assert len(workers) == 2
+    driver.kill()
+    driver.join()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_in_process_interrupts_leave_a_record(toys: Settings) -> None:

@@ -8,26 +8,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from factories import fill, make_record, make_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from plot_support import elements, example, hovers, symbols, texts, tree, viewed, words
 from report_support import make_row
 from scipy import stats
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import f1_score
 
+from harness.records import Predictions
 from harness.scoring import selected_epoch
-from harness.standings import Standing
+from harness.standings import Place, Standing, standings
 from harness.stats.budgets import expected_best
 from harness.stats.ranks import RankRange
+from harness.store import open_store
+from reports.bands import curve_bands
 from reports.comparisons import Comparison, Difference, Pair
 from reports.efficiency import BudgetCurve, BudgetPanel
 from reports.labels import stacked, text_width
-from reports.plots.bars import LENGTH, cost_bars
+from reports.plots.bars import LENGTH, MOST_ROWS, cost_bars
 from reports.plots.chart import Chart
 from reports.plots.course import BINS, loss_course, score_course
 from reports.plots.curves import MOST_NAMED, budget_curves, size_curves
@@ -36,8 +42,9 @@ from reports.plots.ranks import AXIS, critical_difference_diagram
 from reports.plots.scatter import score_over_parameters
 from reports.plots.svg import shortened, tag, ticks
 from reports.rates import rate_map
+from reports.rows import load_suite
 from reports.task_ranks import task_ranks
-from reports.views import Board
+from reports.views import Board, suite_view
 
 HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600\x00\ud800 ]]> {{ 7*7 }}" + "x" * 300
 LEVELS = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.75}
@@ -256,6 +263,30 @@ def test_size_curves_draw_every_point_and_tell_bands() -> None:
     assert {"a", "b", "c", "d", "100", "1,000"} <= set(texts(chart))
 
 
+def test_bands_are_the_intervals_that_a_table_of_that_size_would_show(tmp_path: Path) -> None:
+    labels = np.arange(100) % 2
+    records = []
+    for size, rate in ((100, 0.7), (1000, 0.9)):
+        for seed in range(3):
+            right = np.random.default_rng([seed, size]).random(100) < rate
+            values = np.where(right, labels, 1 - labels)
+            kept = Predictions("test", 1, [f"row{i}" for i in range(100)], labels.tolist(), values.tolist())
+            scores = make_scores(select=[0.5], test=[float(f1_score(labels, values))])
+            records.append(make_record(seed=seed, train_size=size, scores=scores, predictions=[kept]))
+    with open_store(str(tmp_path / "board.db")) as store:
+        fill(store, records)
+        view = suite_view(load_suite(store, "glue-tiny"))
+        found = curve_bands(store, view, view.panels[0])
+        for size in (100, 1000):
+            places = [
+                Place(row.label, row.task, row.seed, row.metric, row.run_id or "", row.epoch("selected") or 0)
+                for row in view.rows
+                if row.train_size == size
+            ]
+            (standing,) = standings(store, places, [view.labels[0]], [view.panels[0].task.name]).values()
+            assert found[view.labels[0], size] == pytest.approx(standing.interval)
+
+
 def test_of_many_curves_the_best_are_named_and_the_others_grey() -> None:
     rows = [
         make_row(method=f"m{i:02}", method_title=f"m{i:02}", grid="g", train_size=n, score_selected=0.5 + i / 100)
@@ -283,6 +314,16 @@ def test_budget_curves_draw_the_expected_best() -> None:
     assert y[0] - y[2] == pytest.approx(
         (y[0] - y[1]) * (expected[2] - expected[0]) / (expected[1] - expected[0]), abs=2
     )
+
+
+@pytest.mark.parametrize("trials", [1, 2, 7, 40])
+def test_ticks_of_a_budget_are_whole_numbers_of_trials(trials: int) -> None:
+    view, marks = viewed(*searched())
+    task = view.sections[0].boards[0].tasks[0]
+    chart = budget_curves(BudgetPanel(task, (BudgetCurve("a#1", "a", (0.5,) * trials),)), marks)
+    axis = next(group for group in elements(chart, "g", "role-axis-label"))  # of the trials: drawn first
+    assert all(1 <= int(words(tick)) <= trials for tick in axis)
+    assert words(next(iter(axis))) == "1"
 
 
 # -------------------------------------------------------------------------------- ranks, wins, rates
@@ -378,6 +419,15 @@ def test_bars_are_as_long_as_costs_are_large() -> None:
     lengths = [float(bar.get("width") or 0) for bar in elements(chart, "rect") if bar.get("fill")]
     assert lengths == [LENGTH, LENGTH / 4, LENGTH, LENGTH / 2]
     assert {"40.0 s", "10.0 s", "1.00 GB", "500 MB"} <= set(texts(chart))
+
+
+def test_a_long_table_has_the_bars_of_its_first_rows() -> None:
+    view, marks = viewed(*(make_row(method=f"m{i}", train_seconds=1.0) for i in range(MOST_ROWS + 2)))
+    assert view.main is not None
+    chart = cost_bars(view.main, marks)
+    assert chart is not None
+    assert texts(chart).count("1.00 s") == MOST_ROWS
+    assert chart.caption.endswith("2 rows further down are left out.")
 
 
 def test_without_costs_there_are_no_bars() -> None:

@@ -133,6 +133,15 @@ def test_numbers_and_failures_are_on_the_suites_page(site: dict[str, str]) -> No
     assert "Controls" in text
 
 
+def test_every_plot_of_a_suite_is_also_a_file_that_its_page_leads_to(site: dict[str, str]) -> None:
+    page = site["suites/glue-tiny.html"]
+    files = {name for name in site if name.endswith(".svg")}
+    links = {"suites/" + link.removeprefix("../suites/") for link in Page(page).links if link.endswith(".svg")}
+    assert files == links
+    assert {re.split("[-.]", Path(name).name)[0] for name in files} == {"costs", "score", "size", "wins"}
+    assert page.count('role="img"') == len(files)
+
+
 def test_chart_and_table_show_the_same_rows(site: dict[str, str]) -> None:
     page = site["suites/glue-tiny.html"]
     chart = page[page.index("Score over parameters") : page.index("Time and memory")]

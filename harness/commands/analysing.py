@@ -89,6 +89,45 @@ def start_cost(
         _print_start_costs([cost for cost in costs if cost.suite == name])
 
 
+@app.command()
+def stacks(
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="One suite; else all in the database.")] = None,
+    db: Database = DATABASE,
+    json: AsJson = False,
+) -> None:
+    """Training seconds of rows on each stack, as ratios to the canary trial there: comparable across stacks."""
+    from harness.analyses.stacks import CANARY, stack_times
+    from harness.store import open_store
+
+    with open_store(db, create=False) as store:
+        times = stack_times(store, suite)
+    if json:
+        print_json([dataclasses.asdict(time) for time in times])
+        return
+    header = ["suite", "grid", "task", "size", "row", "stack", "runs", "seconds", "x canary"]
+    body = [
+        [
+            t.suite,
+            t.grid,
+            t.task,
+            str(t.train_size or "all"),
+            t.label,
+            t.stack,
+            t.runs,
+            f"{t.seconds:.3g}",
+            _times(t.ratio),
+        ]
+        for t in times
+    ]
+    print_table(header, body)
+    if any(time.ratio is None for time in times):
+        typer.echo(f"\n–: the canary was not run on this stack; `python -m harness run --suite {CANARY}` does.")
+
+
+def _times(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.3g}"
+
+
 Fractions = Annotated[list[float], typer.Option("--fraction", metavar="F", help="Share kept; repeatable.")]
 
 

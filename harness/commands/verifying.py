@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +25,7 @@ def verify(
     places: Places,
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The first digits of a run's id.")] = None,
     site: Annotated[Path | None, typer.Option(metavar="DIR", help="Check every number of a built site.")] = None,
+    base_url: Annotated[str, typer.Option(metavar="URL", help="The address that the site was built for.")] = "",
     db: Database = DATABASE,
     json: AsJson = False,
 ) -> None:
@@ -38,7 +37,7 @@ def verify(
     if (run is None) == (site is None):
         raise UserError("say which run to repeat, or --site DIR.")
     if site is not None:
-        _verify_site(site, db, json)
+        _verify_site(site, base_url, db, json)
         return
     from harness.bundle.writing import all_predictions
     from harness.runner import run_trial
@@ -82,15 +81,16 @@ def _print(found: Verification, pack_trials: int | None) -> None:
         typer.echo(f"the run shared the steps of {pack_trials} trials, and was repeated alone.")
 
 
-def _verify_site(folder: Path, db: str, json: bool) -> None:
-    from harness.commands.reporting import site as build
+def _verify_site(folder: Path, base_url: str, db: str, json: bool) -> None:
+    from harness.commands.reporting import build
+    from harness.store import open_store
     from reports.checking import compare_sites
 
     if not (folder / "index.html").is_file():
         raise UserError(f"{folder} holds no site (no index.html); `python -m harness site --out {folder}` builds one.")
     with tempfile.TemporaryDirectory() as again:
-        with contextlib.redirect_stdout(io.StringIO()):
-            build(out=Path(again), db=db)
+        with open_store(db, create=False) as store:
+            build(store, Path(again), base_url)
         found = compare_sites(folder, Path(again))
     if json:
         print_json(dataclasses.asdict(found))
@@ -111,7 +111,7 @@ def rescore(
     db: Database = DATABASE,
     json: AsJson = False,
 ) -> None:
-    """Compute stored scores anew from kept predictions, or add a metric; trains nothing. Exit code 1 if one differs."""
+    """Compute stored scores again from kept predictions, or add a metric. Exit code 1 if one differs."""
     from harness import metrics
     from harness.errors import unknown
     from harness.rescoring import rescore as compute

@@ -20,13 +20,16 @@ LENGTH, VALUE = 170.0, 66.0
 """Pixels of the longest bar, and of the number beside it."""
 HEAD = 26.0
 MOST_ROWS = 40
+"""More would not be read as bars; the table has all."""
 
 Quantity = Callable[[BoardRow], float | None]
 
 
 def cost_bars(board: Board, marks: Marks) -> Chart | None:
     """Training seconds and peak memory of every row that has one of them, in the order of the board; None without."""
-    rows = [row for row in board.rows if _seconds(row) is not None or _memory(row) is not None][:MOST_ROWS]
+    rows = [row for row in board.rows if _seconds(row) is not None or _memory(row) is not None]
+    left_out = len(rows) - MOST_ROWS
+    rows = rows[:MOST_ROWS]
     if not rows:
         return None
     left = max(text_width(shortened(row.title, NAME)) for row in rows) + 32
@@ -42,6 +45,8 @@ def cost_bars(board: Board, marks: Marks) -> Chart | None:
     )
     told = "; ".join(f"{row.title}: {_told_seconds(_seconds(row))}, {_told_memory(_memory(row))}" for row in rows)
     caption = "Seconds: mean per run; memory: the largest of all runs; on one stack. In the order of the table."
+    if left_out > 0:
+        caption += f" {left_out} rows further down are left out."
     width, height = second + LENGTH + VALUE, HEAD + ROW * len(rows) + 2
     return Chart("costs", "Time and memory", told, caption, width, height, body)
 

@@ -70,7 +70,7 @@ def budget_curves(panel: BudgetPanel, marks: Marks) -> Chart:
         for curve in panel.curves
         for k, value in enumerate(curve.expected, start=1)
     ]
-    steps = [tick for tick in ticks(0, max(most, 2), 6) if tick == int(tick) and tick >= 1]
+    steps = [tick for tick in ticks(0, max(most, 2), 6) if tick == int(tick) and 1 <= tick <= most]
     names = {float(tick): f"{tick:.0f}" for tick in ([1.0, *steps] if 1.0 not in steps else steps)}
     axis = Axis("Tuning trials", 0.96 - 0.03 * most, most + 0.02 * most + 0.02, names)
     told = "; ".join(

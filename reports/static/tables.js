@@ -93,7 +93,7 @@
       this.status.textContent = [count, this.sorted].filter(Boolean).join(", ");
     }
 
-    // "lora mrpc" finds rows with both words; "average>80" compares numbers as they are shown.
+    // "lora mrpc" finds rows that are named by both words; "average>80" compares numbers as they are shown.
     matches(row, words, filters) {
       return filters.every(([column, value]) => tableText.textOf(row.cells[column.index]) === value) &&
         words.every((word) => {
@@ -145,7 +145,7 @@
   }
 
   function filterMenu(table, changed) {
-    const selects = table.columns.slice(1).filter(({ numeric }) => !numeric).flatMap((column) => {
+    const selects = table.columns.filter(({ numeric }) => !numeric).flatMap((column) => {
       const values = [...new Set(table.rows.map((row) => tableText.textOf(row.cells[column.index])))].filter(Boolean).sort();
       if (values.length < 2 || values.length > MOST_VALUES || values.length === table.rows.length) return [];
       const select = element("select", {}, element("option", { value: "" }, "all"),
@@ -216,6 +216,18 @@
     const scroll = table.table.closest(".scroll"), both = element("div", { className: "tooled" });
     scroll.replaceWith(both);
     both.append(table.tools, scroll);
+  }
+
+  // A table that is not too wide needs no box to scroll in: then its header sticks to the window instead.
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const scroll = target.closest(".scroll");
+      scroll.classList.toggle("fits", scroll.querySelector("table").offsetWidth <= scroll.clientWidth);
+    }
+  });
+  for (const table of document.querySelectorAll(".scroll > table")) {
+    sizes.observe(table);
+    sizes.observe(table.parentElement);
   }
 
   // Tables of one set of tabs are one to the reader.

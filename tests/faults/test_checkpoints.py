@@ -14,7 +14,7 @@ from pack_support import make_trial
 from safetensors import safe_open
 
 from harness import loop
-from harness.checkpoint_files import checkpoint_file, forget_ended
+from harness.checkpoint_files import checkpoint_file, forget_ended, forget_finished
 from harness.checkpoints import Checkpoints
 from harness.records import RunRecord
 from harness.runner import run_trial
@@ -189,3 +189,13 @@ def test_a_checkpoint_goes_when_its_run_is_stored_unless_it_was_cut_short(tmp_pa
         forget_ended(tmp_path, dataclasses.replace(record, status=status, traceback=trace))  # type: ignore[arg-type]
         left.append(len(list(file.parent.iterdir())))
     assert left == [2, 2, 2, 0, 0, 0]
+
+
+def test_what_a_driver_left_that_was_killed_after_storing_is_swept_by_the_next_plan(tmp_path: Path) -> None:
+    done, under_way = (checkpoint_file(tmp_path, name) for name in ("done", "under-way"))
+    forget_finished(tmp_path, ["done"])  # no folder yet
+    done.parent.mkdir()
+    done.touch()
+    under_way.touch()
+    forget_finished(tmp_path, ["done", "unknown"])
+    assert list(done.parent.iterdir()) == [under_way]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+from pathlib import Path
 
 import lease_support
 import pytest
@@ -11,10 +12,17 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from factories import METHODS, TASKS, fill, make_record, make_suite
+from typer.testing import CliRunner
 
 from harness import schema
+from harness.bundle.merging import merge
+from harness.bundle.reading import read_bundle
+from harness.bundle.writing import write_bundle
+from harness.cli import app
+from harness.copying import copy_database
 from harness.errors import UserError
 from harness.leases import Leases
+from harness.rescoring import rescore
 from harness.scoring import results
 from harness.store import open_store
 
@@ -137,3 +145,36 @@ def test_a_lost_connection_is_made_anew_for_the_next_run(url: str) -> None:
         engine.dispose()
         store.add_run(make_record(seed=1))
         assert len(results(store)) == 1
+
+
+def test_a_database_goes_to_the_server_and_back_without_a_change(url: str, tmp_path: Path) -> None:
+    first, last = str(tmp_path / "first.db"), str(tmp_path / "last.db")
+    with open_store(first) as here, open_store(url) as server, open_store(last) as back:
+        fill(here, [make_record(seed=seed, method=method) for seed in range(2) for method in ("ft", "lora")])
+        assert copy_database(here, server)["runs"] == 4
+        copy_database(server, back)
+        with here.reading() as one, server.reading() as two, back.reading() as three:
+            for table in schema.Base.metadata.sorted_tables:
+                query = sa.select(table)
+                found = [sorted(map(repr, c.execute(query).all())) for c in (one, two, three)]
+                assert found[0] == found[1] == found[2], table.name
+        with pytest.raises(UserError, match=r"holds \w+ already"):
+            copy_database(here, server)
+
+
+def test_a_bundle_of_a_file_merges_into_the_server_once(url: str, tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "first.db")) as here, open_store(url) as server:
+        ids = fill(here, [make_record(seed=seed, reason="zero\0byte") for seed in range(2)])
+        write_bundle(here, ids, tmp_path / "runs.zip", "Anna")
+        bundle = read_bundle(tmp_path / "runs.zip")
+        assert [len(merge(server, bundle).added) for _ in range(2)] == [2, 0]
+        assert server.run(ids[0]).origin == "Anna"
+        assert rescore(server).runs == 2
+
+
+def test_a_run_into_an_unreachable_server_ends_before_any_training(server: str, tmp_path: Path) -> None:
+    place = sa.make_url(server).set(port=1).render_as_string(hide_password=False)
+    done = CliRunner().invoke(app, ["run", "--all", "--db", place, "--cache-root", str(tmp_path), "--device", "cpu"])
+    assert done.exit_code == 2
+    assert "no connection to postgresql+psycopg://" in done.stderr
+    assert list(tmp_path.iterdir()) == []

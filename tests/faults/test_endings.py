@@ -1,0 +1,301 @@
+"""How trials end badly, what is tried again, and that nothing finished is lost on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import METHODS, TASKS, make_record
+from factories import make_trial as planned_trial
+from lease_support import Quick
+from pack_support import Heard, assert_as_alone, make_trial, together
+
+from harness import clocks, execution, runner
+from harness.clocks import Began
+from harness.errors import Stop, Unavailable, UserError
+from harness.execution import Conduct, run_members
+from harness.executors import InProcess, UnderWay, interrupts_deferred, make_executor
+from harness.progress import Silent
+from harness.records import Member, RunRecord
+from harness.runner import run_trial
+from harness.settings import Settings
+from harness.store import Store, open_store
+from harness.trial import Trial
+from harness.workers import Workers, _Order, _Worker
+
+PLUGIN = Path(__file__).parent / "faulty.py"
+
+
+@pytest.fixture
+def faulty(toys: Settings) -> Settings:
+    return dataclasses.replace(toys, plugin_files=(*toys.plugin_files, PLUGIN))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(str(tmp_path / "leaderboard.db")) as store:
+        store.describe(METHODS, TASKS)
+        yield store
+
+
+def members(*seeds: int) -> list[Member]:
+    return [Member("main", "lora", planned_trial(seed=seed)) for seed in seeds]
+
+
+# ------------------------------------------------------------------------- out of memory
+
+
+def test_what_does_not_fit_is_computed_in_smaller_parts_with_the_same_result(
+    faulty: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = dataclasses.replace(faulty, split_batches=False)
+    small = make_trial(settings, "greedy", parameters={"rows": 2}, batch_size=8, eval_batch_size=8)
+    record = run_trial(small, settings)
+    roomy = run_trial(dataclasses.replace(small, parameters={**small.parameters, "rows": 99}), settings)
+    assert (record.status, roomy.status) == ("ok", "ok"), record.traceback
+    assert record.provenance["micro_batches"] == 4
+    assert record.provenance["out_of_memory_with"] == [1, 2]
+    assert "micro_batches" not in roomy.provenance
+    for (_, loss), (_, expected) in zip(record.losses, roomy.losses, strict=True):
+        assert loss == pytest.approx(expected, rel=1e-5)
+    assert record.predictions == roomy.predictions
+    assert record.costs.train_flops == pytest.approx(roomy.costs.train_flops)
+    assert "out of memory with 1 micro-batches in a step; next 2" in capsys.readouterr().err
+
+
+def test_what_never_fits_is_out_of_memory_and_says_what_was_tried(faulty: Settings) -> None:
+    trial = make_trial(faulty, "greedy", parameters={"rows": 0}, batch_size=4)
+    record = run_trial(trial, faulty)
+    assert record.status == "oom"
+    assert record.provenance["out_of_memory_with"] == [1, 2, 4]
+
+
+def test_a_packed_trial_that_does_not_fit_goes_on_alone_and_smaller(faulty: Settings) -> None:
+    settings = dataclasses.replace(faulty, split_batches=False)
+    trials = [make_trial(settings, "greedy", seed=seed, epochs=1, eval_batch_size=8) for seed in (0, 1)]
+    records = together(trials, settings)
+    assert {record.status for record in records.values()} == {"ok"}
+    assert all(record.provenance["micro_batches"] == 4 for record in records.values())
+
+
+# ------------------------------------------------------------------------- plugins
+
+
+def test_a_plugin_that_exits_has_failed_and_ends_nothing_else(faulty: Settings) -> None:
+    heard = Heard()
+    trials = tuple(make_trial(faulty, method) for method in ("exits", "lora"))
+    InProcess(dataclasses.replace(faulty, pack="2")).run([trials], heard)
+    InProcess(faulty).run([(make_trial(faulty, "exits", seed=1),)], heard)
+    ends = [(heard.records[trial.id].status, heard.records[trial.id].reason) for trial in trials]
+    assert ends == [("failed", "SystemExit: that is all"), ("ok", "")]
+    assert_as_alone(heard.records[trials[1].id], faulty)
+
+
+def test_a_plugin_that_hangs_in_c_code_runs_out_of_time_and_ends_nothing_else(faulty: Settings) -> None:
+    executor = make_executor(1, dataclasses.replace(faulty, timeout=0.5))
+    assert isinstance(executor, Workers)
+    heard = Heard()
+    executor.run([(make_trial(faulty, "hangs"),)], heard)
+    executor.close()
+    (record,) = heard.records.values()
+    assert (record.status, record.reason) == ("timeout", "it took longer than 0.5 s, the limit that was set")
+    assert record.finished_at - record.started_at >= timedelta(seconds=0.5)
+
+
+def test_a_pack_has_time_for_each_of_its_trials_but_may_not_be_silent_for_longer_than_one(settings: Settings) -> None:
+    def worker(trials: int, heard: float) -> _Worker:
+        pack: Any = (planned_trial(),) * trials
+        return _Worker(None, None, _Order(pack), {}, ready=100.0, heard=heard)  # type: ignore[arg-type]
+
+    assert worker(1, heard=109.0).deadline(10.0) == 110.0
+    assert worker(4, heard=105.0).deadline(10.0) == 115.0
+    assert worker(4, heard=139.0).deadline(10.0) == 140.0
+    assert worker(4, heard=105.0).deadline(0.0) == math.inf
+
+
+def test_a_pack_that_overran_goes_on_in_halves_and_a_lone_trial_has_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        exitcode = -signal.SIGKILL
+
+        def join(self, timeout: float) -> None: ...
+        def close(self) -> None: ...
+
+    heard, ended = Heard(), Ended()
+    workers = Workers(1, settings)
+    monkeypatch.setattr(workers, "_start", lambda: _Worker(ended, ended))  # type: ignore[arg-type]
+    workers._under_way = UnderWay(heard)
+    trials = tuple(planned_trial(seed=seed) for seed in range(4))
+    for trial in trials:
+        workers._under_way.started(trial)
+    for pack, left in ((trials, trials[1:]), (trials[3:], trials[3:])):
+        busy: Any = _Worker(ended, ended, _Order(pack), {trial.id: trial for trial in left}, overran=True)  # type: ignore[arg-type]
+        workers._workers = [busy]
+        workers._bury(busy)
+    assert [order.pack for order in workers._again] == [trials[1:3], trials[3:]]
+    assert [(record.trial.seed, record.status) for record in heard.records.values()] == [(3, "timeout")]
+
+
+# ------------------------------------------------------------------------- the machine
+
+
+def test_a_full_disk_in_a_trial_is_tried_again_and_a_missing_file_is_not(
+    faulty: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "AGAIN", (0.0, 0.0))
+    whole, tries = runner._run, []
+
+    def full_once(*given: Any) -> RunRecord:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(*given)
+
+    monkeypatch.setattr(runner, "_run", full_once)
+    assert run_trial(make_trial(faulty, "majority"), faulty).status == "ok"
+    assert len(tries) == 2
+
+    def gone(*given: Any) -> RunRecord:
+        tries.append(1)
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+
+    monkeypatch.setattr(runner, "_run", gone)
+    assert run_trial(make_trial(faulty, "majority"), faulty).status == "failed"
+    assert len(tries) == 3
+
+
+class Failing:
+    """A store that cannot be written for a while."""
+
+    def __init__(self, store: Store, failures: int) -> None:
+        self.store, self.failures = store, failures
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def add_run(self, record: RunRecord) -> str:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("no space left on the disk")
+        return self.store.add_run(record)
+
+
+def stored(store: Store) -> dict[int, list[str]]:
+    with store.reading() as connection:
+        query = "SELECT seed, status FROM runs JOIN trials ON trials.id = trial_id"
+        found: dict[int, list[str]] = {}
+        for seed, status in connection.exec_driver_sql(query):
+            found.setdefault(seed, []).append(status)
+    return found
+
+
+def test_a_record_waits_for_a_database_that_is_busy_or_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "AGAIN", (0.0, 0.0))
+    failing: Any = Failing(store, failures=2)
+    outcome = run_members(members(0, 1), failing, Quick(), Silent())
+    assert (outcome.ok, outcome.failed, outcome.left) == (2, 0, 0)
+    assert stored(store) == {0: ["ok"], 1: ["ok"]}
+
+
+def test_a_database_that_stays_full_ends_the_plan_in_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "AGAIN", (0.0,))
+    failing: Any = Failing(store, failures=99)
+    with pytest.raises(UserError, match="no space left"):
+        run_members(members(0, 1), failing, Quick(), Silent())
+    assert stored(store) == {}
+    assert run_members(members(0, 1), store, Quick(), Silent()).ok == 2
+
+
+def test_a_record_that_cannot_be_stored_is_no_fault_of_its_pack(faulty: Settings) -> None:
+    class Full(Heard):
+        def finished(self, record: RunRecord) -> None:
+            super().finished(record)
+            if record.status == "ok":
+                raise Stop("the disk is full")
+
+    heard = Full()
+    with pytest.raises(Stop):
+        InProcess(dataclasses.replace(faulty, pack="2")).run([tuple(make_trial(faulty, seed=s) for s in (0, 1))], heard)
+    ends = sorted((record.status, record.reason) for record in heard.records.values())
+    assert ends == [("interrupted", "the disk is full"), ("ok", "")]
+
+
+# ------------------------------------------------------------------------- going on
+
+
+def test_the_first_bad_end_is_the_last_if_that_is_wanted(store: Store) -> None:
+    outcome = run_members(members(0, 1, 2), store, Quick("diverged"), Silent(), conduct=Conduct(fail_fast=True))
+    assert (outcome.failed, outcome.left, outcome.stopped, outcome.all_well) == (1, 2, True, False)
+    assert stored(store) == {0: ["diverged"]}
+
+
+def test_only_the_statuses_that_are_named_are_tried_again(store: Store) -> None:
+    for seed, status in enumerate(("failed", "oom", "diverged", "interrupted", "ok")):
+        store.add_run(make_record(seed=seed, status=status))
+    ran: list[int] = []
+    quick = Quick()
+    quick.before = lambda trial: ran.append(trial.seed)
+    retry = frozenset({"failed", "oom"})
+    outcome = run_members(members(*range(6)), store, quick, Silent(), conduct=Conduct(retry=retry))
+    assert sorted(ran) == [0, 1, 3, 5]
+    assert (outcome.ok, outcome.skipped, outcome.passed_over, outcome.all_well) == (4, 1, 1, False)
+
+
+def test_ctrl_c_while_a_run_is_being_stored_waits_until_it_is(store: Store) -> None:
+    class Pressed(Silent):
+        def finished(self, record: RunRecord) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    outcome = run_members(members(0, 1), store, Quick(), Pressed())
+    assert (outcome.ok, outcome.interrupted, outcome.left) == (1, True, 1)
+    assert stored(store) == {0: ["ok"]}
+
+
+def test_a_deferred_interrupt_comes_at_the_end_of_the_block() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with interrupts_deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("inside")
+        steps.append("behind")
+    assert steps == ["inside"]
+
+
+# ------------------------------------------------------------------------- clocks
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_time(
+    faulty: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Backwards(datetime):
+        calls = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            cls.calls += 1
+            return datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=cls.calls)
+
+    monkeypatch.setattr(clocks, "datetime", Backwards)
+    began = Began(Backwards.now())
+    time.sleep(0.01)
+    assert timedelta(0) < began.now() - began.at < timedelta(minutes=1)
+    record = run_trial(make_trial(faulty, "majority"), faulty)
+    assert record.finished_at >= record.started_at
+
+
+def test_a_run_that_seems_older_than_the_one_before_it_still_counts(store: Store) -> None:
+    store.add_run(make_record(status="failed", minutes=60))
+    store.add_run(make_record(status="ok", minutes=0))  # stored later, by a clock that was set back
+    trial: Trial = make_record().trial
+    assert store.finished([trial.id]) == {trial.id}
+    assert run_members([Member("main", "lora", trial)], store, Quick(), Silent()).skipped == 1

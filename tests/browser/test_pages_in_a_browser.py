@@ -42,22 +42,35 @@ def test_no_page_complains_or_is_wider_than_a_phone(open_page: OpenPage, sites: 
         assert page.locator("h1").count() == 1, file.name
 
 
+def violations(page: Page, **options: object) -> list[tuple[str, str, str]]:
+    """Page, rule and element of what axe finds serious or worse."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    # Its requests for style sheets are against the pages' policy.
+    found = Axe().run(page, options={"preload": False, **options}).response["violations"]
+    serious = (violation for violation in found if violation["impact"] in ("serious", "critical"))
+    return [(page.url.rpartition("/")[2], one["id"], one["nodes"][0]["html"][:200]) for one in serious]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", SITES)
 def test_axe_finds_no_serious_violation(open_page: OpenPage, sites: dict[str, Path], name: str, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     first, *rest = kinds(sites[name])
     page = open_page(first, color_scheme=scheme)
-    # Its requests for style sheets are against the pages' policy. In the dark only colours are different.
-    options = {"preload": False, **({"runOnly": ["color-contrast"]} if scheme == "dark" else {})}
-    found = []
-    for file in (first, *rest):
+    options = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}  # in the dark only colours are different
+    found = violations(page, **options)
+    for file in rest:
         page.goto(file.as_uri())
-        for violation in Axe().run(page, options=options).response["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                found.append((file.name, violation["id"], violation["nodes"][0]["html"][:200]))
+        found += violations(page, **options)
     assert not found
+
+
+def test_axe_finds_no_serious_violation_in_open_menus(open_page: OpenPage, sites: dict[str, Path]) -> None:
+    page = open_page(sites["table"] / "suites" / "suite000" / "compare.html")
+    for name in ("Filter", "Columns", "Copy"):
+        page.locator(".tools summary", has_text=name).click()
+        assert page.locator(".menu[open]").count() == 1
+        assert not violations(page)
 
 
 def test_every_page_is_valid_html(sites: dict[str, Path]) -> None:

@@ -125,8 +125,8 @@ def training_checkpoints(name: str, bench: Bench, remembered: Remembered | None 
         "method": source_sha256(type(method)),
         "task": source_sha256(type(bench.task)),
         "data": bench.data_sha256,
-        "way of computing": [settings.split_batches, settings.compile, settings.checkpointing, bench.micro_batches],
-    }
+        "way of computing": [settings.split_batches, settings.compile, settings.checkpointing],
+    }  # not the micro-batches: a training that runs out of memory on its way goes on with smaller ones
     return Checkpoints(name, settings, made_with, remembered)
 
 

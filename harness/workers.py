@@ -205,6 +205,8 @@ class Workers:
             worker.left.pop(content.trial.id, None)
             if not worker.left:
                 worker.order = None
+                if worker.overran:  # it was done just in time, and ended all the same: nobody is to be given to it
+                    self._bury(worker)
             self._under_way.finished(content)
 
     def _bury(self, worker: _Worker) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from factories import METHODS, TASKS, make_record
 from factories import make_trial as planned_trial
 from lease_support import Quick
@@ -70,6 +71,25 @@ def test_what_does_not_fit_is_computed_in_smaller_parts_with_the_same_result(
     assert record.predictions == roomy.predictions
     assert record.costs.train_flops == pytest.approx(roomy.costs.train_flops)
     assert "out of memory with 1 micro-batches in a step; next 2" in capsys.readouterr().err
+
+
+def test_what_runs_out_of_memory_on_its_way_goes_on_from_its_checkpoint(faulty: Settings) -> None:
+    settings = dataclasses.replace(faulty, split_batches=False, checkpoint_steps=2)
+    trial = make_trial(settings, "greedy", parameters={"rows": 8}, eval_batch_size=8, epochs=2)
+    whole = run_trial(trial, dataclasses.replace(settings, checkpoint_steps=0))
+    steps = []
+
+    def progress(done: int, total: int) -> None:
+        steps.append(done)
+        if len(steps) == 7:
+            raise torch.OutOfMemoryError("fragmented by now")
+
+    record = run_trial(trial, settings, progress)
+    assert steps == [*range(1, 8), 7, 8, 9, 10]
+    assert (record.status, record.provenance["resumed_at_steps"]) == ("ok", [6])
+    assert record.provenance["micro_batches"] == 2
+    for (_, loss), (_, expected) in zip(record.losses, whole.losses, strict=True):
+        assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_never_fits_is_out_of_memory_and_says_what_was_tried(faulty: Settings) -> None:
@@ -144,6 +164,29 @@ def test_a_pack_that_overran_goes_on_in_halves_and_a_lone_trial_has_ended(
         workers._bury(busy)
     assert [order.pack for order in workers._again] == [trials[1:3], trials[3:]]
     assert [(record.trial.seed, record.status) for record in heard.records.values()] == [(3, "timeout")]
+
+
+def test_a_record_that_came_just_in_time_counts_and_its_worker_gets_no_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        exitcode = -signal.SIGKILL
+
+        def join(self, timeout: float) -> None: ...
+        def close(self) -> None: ...
+        def recv(self) -> tuple[str, RunRecord]:
+            return "record", make_record()
+
+    heard, ended, fresh = Heard(), Ended(), object()
+    workers = Workers(1, settings)
+    monkeypatch.setattr(workers, "_start", lambda: fresh)
+    workers._under_way = UnderWay(heard)
+    trial = make_record().trial
+    busy: Any = _Worker(ended, ended, _Order((trial,)), {trial.id: trial}, overran=True)  # type: ignore[arg-type]
+    workers._workers = [busy]
+    workers._hear(busy)
+    assert [record.status for record in heard.records.values()] == ["ok"]
+    assert workers._workers == [fresh]
 
 
 # ------------------------------------------------------------------------- the machine

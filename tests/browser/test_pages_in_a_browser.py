@@ -92,19 +92,6 @@ def test_charts_are_named_images_whose_marks_say_their_value(page: Page, site: P
     assert any("FT" in words and re.search(r"\d\d\.\d", words) for words in says)
 
 
-def test_curves_can_be_switched_off_one_by_one(page: Page, site: Path) -> None:
-    opened(page, site, "suites/glue-tiny.html")
-    key = page.locator(".keys button", has_text="FT").first
-    chart = page.locator("figure:has(.keys)").first.locator(".chart")
-    before = chart.locator(".faded").count()
-    key.click()
-    assert key.get_attribute("aria-pressed") == "false"
-    assert chart.locator(".mark-line .faded").count() == 1
-    assert chart.locator(".mark-symbol .faded").count() == 3  # two sizes, and the symbol beside the name
-    key.click()
-    assert chart.locator(".faded").count() == before == 0
-
-
 def test_on_paper_there_are_no_tools_and_no_hidden_rows(page: Page, site: Path) -> None:
     opened(page, site)
     page.emulate_media(media="print")

@@ -9,7 +9,7 @@ FOLDER = "assets"
 """Where they lie in the site."""
 
 STYLES = ("site.css", "pages.css", "charts.css")
-SCRIPTS = ("sortable.min.js", "page-state.js", "table-text.js", "tables.js")
+SCRIPTS = ("sortable.min.js", "page-state.js", "table-text.js", "tables.js", "charts.js")
 """What every page loads, in this order; the rest of `static/` is there for pages that name it."""
 
 POLICY = (

@@ -21,6 +21,8 @@ from reports.plots.svg import clean
 Marks = Mapping[str, Mark]
 """Row label -> mark."""
 Ends = tuple[float, float]
+_OF_ROW = re.compile(r"(\d+)¦(.*)", re.DOTALL)
+"""A mark's description on its way through Vega: the place of its row among the plot's, and what it says on hover."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,18 @@ def _base(plane: Plane, rows: Sequence[Mapping[str, Any]]) -> tuple[alt.Chart, A
     return chart, _scaled(plane.y, alt.Y, "y")
 
 
+def _places(plane: Plane) -> dict[str, int]:
+    """The number of each row in the drawing, by which a page's script knows its marks."""
+    return {label: place for place, label in enumerate(dict.fromkeys(point.label for point in plane.points))}
+
+
 def _rows(plane: Plane, points: Sequence[Point], marks: Marks) -> list[dict[str, Any]]:
     rows = []
+    places = _places(plane)
     for point in points:
-        mark = marks[point.label]
-        row = {"x": point.x, "y": point.y, "hover": clean(point.hover), "label": clean(point.label)}
+        mark, place = marks[point.label], places[point.label]
+        row = {"x": point.x, "y": point.y, "label": clean(point.label)}
+        row |= {"hover": f"{place}¦{clean(point.hover)}", "row": f"{place}¦"}
         row |= {"colour": mark.colour, "fill": mark.fill, "path": mark.path}
         for name, ends in (("spread", point.spread), ("interval", point.interval)):
             if ends is not None and all(map(math.isfinite, ends)):
@@ -164,7 +173,10 @@ def _front(plane: Plane) -> alt.Chart:
 
 def _background(plane: Plane, points: Sequence[Point]) -> list[alt.Chart]:
     last = {point.label: clean(point.hover) for point in points}  # a line is one element, with one hover text
-    rows = [{"x": p.x, "y": p.y, "label": clean(p.label), "hover": last[p.label]} for p in points]
+    places = _places(plane)
+    rows = [
+        {"x": p.x, "y": p.y, "label": clean(p.label), "hover": f"{places[p.label]}¦{last[p.label]}"} for p in points
+    ]
     if not rows:
         return []
     chart, y = _base(plane, rows)
@@ -176,14 +188,15 @@ def _lines(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Char
     rows = _rows(plane, points, marks)
     chart, y = _base(plane, rows)
     colour = alt.Color("colour:N", scale=None)
-    line = chart.mark_line(strokeWidth=1.75, aria=False).encode(y, colour, alt.Detail("label:N"))
+    of_row = (alt.Detail("label:N"), alt.Description("row:N"))
+    line = chart.mark_line(strokeWidth=1.75).encode(y, colour, *of_row)
     known = [row for row in rows if "interval_low" in row]
     if not known:
         return [line]
     bands, _ = _base(plane, known)
     fill = alt.Fill("colour:N", scale=None)
     ends = (_scaled(plane.y, alt.Y, "interval_low"), alt.Y2("interval_high:Q"))
-    return [bands.mark_area(opacity=0.13).encode(*ends, fill, alt.Detail("label:N")), line]
+    return [bands.mark_area(opacity=0.13).encode(*ends, fill, *of_row), line]
 
 
 def _bars(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Chart]:
@@ -240,8 +253,8 @@ def _tidy(chart: alt.LayerChart) -> Drawn:
     opening = re.match(r"<svg[^>]*?width=\"([\d.]+)\" height=\"([\d.]+)\"[^>]*>", written)
     assert opening is not None
     body = written[opening.end() :].removesuffix("</svg>")
-    titled = r'<path aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="(?:point|line mark)"([^>]*)/>'
-    body = re.sub(titled, _with_title, body)
+    kinds = r'aria-roledescription="(?:point|line mark|area mark)"'
+    body = re.sub(rf'<path aria-label="([^"]*)" role="graphics-symbol" {kinds}([^>]*)/>', _with_title, body)
     body = re.sub(r' (?:aria-[a-z]+|role|pointer-events|font-family|opacity)="(?:[^"01][^"]*|1)"', "", body)
     body = re.sub(r'<path class="(?:back|fore)ground"[^>]*/>', "", body)
     moved = re.search(r'transform="translate\((-?[\d.]+),', body)
@@ -250,5 +263,7 @@ def _tidy(chart: alt.LayerChart) -> Drawn:
 
 
 def _with_title(found: re.Match[str]) -> str:
-    words = html.escape(html.unescape(found.group(1)), quote=False)
-    return f"<path{found.group(2)}><title>{words}</title></path>"
+    of_row = _OF_ROW.fullmatch(html.unescape(found.group(1)))
+    place, words = (f' data-row="{of_row[1]}"', of_row[2]) if of_row else ("", html.unescape(found.group(1)))
+    title = f"<title>{html.escape(words, quote=False)}</title>" if words else ""
+    return f"<path{place}{found.group(2)}>{title}</path>"

@@ -519,11 +519,18 @@ def test_a_busy_database_is_named(path: Path, store: Store, monkeypatch: pytest.
     holder.close()
 
 
+def test_a_table_that_is_not_there_any_more_is_damage_and_named(path: Path) -> None:
+    open_store(str(path)).close()
+    database = Database(str(path))
+    with pytest.raises(UserError, match=r"damaged.*no such table: nowhere"), database.reading() as connection:
+        connection.execute(sa.text("SELECT * FROM nowhere"))
+
+
 def test_an_unexpected_database_error_is_not_hidden(path: Path) -> None:
     open_store(str(path)).close()
     database = Database(str(path))
-    with pytest.raises(sa.exc.OperationalError, match="no such table"), database.reading() as connection:
-        connection.execute(sa.text("SELECT * FROM nowhere"))
+    with pytest.raises(sa.exc.IntegrityError), database.writing() as connection:
+        connection.execute(sa.text("INSERT INTO suites (name) VALUES ('x')"))
 
 
 def test_a_time_without_zone_is_refused(store: Store) -> None:

@@ -109,6 +109,7 @@ def fork(arguments: list[str], log: Path) -> int:
     """The command in a child of this process, which has the libraries; its number."""
     sys.stdout.flush()
     sys.stderr.flush()
+    log.write_text("")  # here: a child that is killed at once would leave what the one before it had said
     child = os.fork()
     if child:
         return child

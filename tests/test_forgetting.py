@@ -263,8 +263,9 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
         (run,) = fill(store, [make_record()])
     with sqlite3.connect(path) as connection:  # as the first schema had it
         packs = ("step_seconds", "step_seconds_spread", "pack_trials", "pack_seconds", "pack_share_seconds")
-        for name in ("perplexity_before", "perplexity_after", *packs):
+        for name in ("perplexity_before", "perplexity_after", *packs, "origin"):
             connection.execute(f"ALTER TABLE runs DROP COLUMN {name}")
+        connection.execute("DROP TABLE leases")
         connection.execute("UPDATE harness_schema SET version_num = '0001'")
     connection.close()
     with pytest.raises(UserError, match="has the older schema 1"):

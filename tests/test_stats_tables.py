@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from stats_support import scores
 
-from harness.stats.friedman import critical_difference
+from harness.stats.friedman import critical_difference, range_quantile
 from harness.stats.pairs import (
     differences,
     holm,
@@ -145,6 +145,20 @@ def test_friedman_is_scipy_s_and_the_critical_difference_is_the_printed_one() ->
     # Demsar 2006, table 5a: q = 2.728 for five rows at 0.05, 2.343 for three.
     assert found.difference == pytest.approx(2.728 * np.sqrt(5 * 6 / 60), rel=1e-3)
     assert critical_difference(values[:3]).difference == pytest.approx(2.343 * np.sqrt(3 * 4 / 60), rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 5, 12, 40])
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_the_range_of_normals_is_scipy_s_studentized_range(count: int, level: float) -> None:
+    oracle = stats.studentized_range.ppf(level, count, np.inf)
+    assert range_quantile(level, count) == pytest.approx(oracle, rel=1e-6)
+
+
+def test_friedman_with_ties_and_ranks_are_scipy_s() -> None:
+    values = np.random.default_rng(5).integers(0, 4, (5, 9)) / 4
+    found, oracle = critical_difference(values), stats.friedmanchisquare(*values)
+    assert (found.statistic, found.p_value) == pytest.approx((oracle.statistic, oracle.pvalue))
+    np.testing.assert_allclose(found.ranks, stats.rankdata(-values, axis=0).mean(axis=1))
 
 
 def test_groups_are_the_largest_sets_within_the_critical_difference() -> None:

@@ -167,6 +167,7 @@ def _facts(row: Any) -> Facts:
         ("Trial", row.trial_id),
         ("Started", row.started_at.isoformat(sep=" ", timespec="seconds")),
         ("Took", f"{formats.seconds(seconds)} s"),
+        *([("Submitted by", row.origin)] if row.origin else []),
     )
 
 

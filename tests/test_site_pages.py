@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import METHODS, PROVENANCE, make_record, make_suite
+import sqlalchemy as sa
+from factories import METHODS, PROVENANCE, fill, make_record, make_suite
 from report_support import MAJORITY, TASKS, Page, fill_example, make_row, make_run
 
 from benchmarks._generated import Shape, add_one, generate
 from harness.errors import UserError
 from harness.records import Member, RunRecord, SuiteInfo
-from harness.schema import SCHEMA_VERSION
+from harness.schema import SCHEMA_VERSION, Run
 from harness.store import open_store
 from reports import pages, wide
 from reports.agreement import Answers, agreement
@@ -335,3 +336,13 @@ def test_one_more_run_of_a_trial_takes_the_place_of_the_last(database: Path, tmp
     site = built(copy, tmp_path / "site")
     assert f"runs/{SHAPE.runs:012x}.html" in site["suites/suite000/method0.html"]
     assert "Other runs of this trial" in Page(site["runs/000000000000.html"]).text
+
+
+def test_a_run_that_came_in_a_bundle_says_who_submitted_it(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "board.db")) as store:
+        ours, theirs = fill(store, [make_record(seed=0), make_record(seed=1)])
+        with store.database.writing() as connection:
+            connection.execute(sa.update(Run).where(Run.id == theirs).values(origin="A. <b>Author</b>"))
+    site = built(tmp_path / "board.db", tmp_path / "site")
+    assert "Submitted by A. <b>Author</b>" in Page(site[f"runs/{theirs}.html"]).text
+    assert "Submitted by" not in site[f"runs/{ours}.html"]

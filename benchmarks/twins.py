@@ -27,7 +27,7 @@ from harness.settings import Settings
 from harness.standings import Place, table_scores
 from harness.stats.pairs import differences, paired_blocks, permutation_p, probability_of_improvement
 from harness.stats.power import detectable
-from harness.stats.ranks import RankRange, Table, judge_table
+from harness.stats.ranks import RankRange, judge_table
 from harness.stats.resampling import TaskScores
 from harness.store import open_store
 
@@ -81,8 +81,9 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         tasks, scores = _scores(db)
     table = judge_table(scores)
     summary = tuple(_line(task, [one]) for task, one in zip(tasks, scores, strict=True))
-    ranks = tuple((row, rank.best if rank else None, rank.worst if rank else None) for row, rank in _ranked(table))
-    shared = len({best for _, best, _ in ranks}) == 1
+    ranges = [RankRange(0, 0) if found is None else found for found in table.ranges]  # 0: no rank
+    ranks = tuple((row, found.best, found.worst) for row, found in zip(ROWS, ranges, strict=True))
+    shared = ranges[0].best == ranges[1].best > 0
     return common.Result(
         name="twins-cuda" if common.is_cuda(facts) else "twins-cpu",
         title="One method under two names, the starter tasks",
@@ -113,10 +114,6 @@ def _scores(db: str) -> tuple[tuple[str, ...], list[TaskScores]]:
     ]
     with open_store(db) as store:
         return tasks, table_scores(store, places, ROWS, tasks)
-
-
-def _ranked(table: Table) -> list[tuple[str, RankRange | None]]:
-    return list(zip(ROWS, table.ranges, strict=True))
 
 
 def _line(name: str, scores: Sequence[TaskScores]) -> tuple[common.Cell, ...]:

@@ -28,8 +28,18 @@ class Drawn:
         return "transparent" if self.hollow else self.colour
 
 
+class OfSuite:
+    """What belongs to a suite, and leads to its page."""
+
+    suite: str
+
+    @property
+    def suite_link(self) -> str:
+        return suite_file(self.suite)
+
+
 @dataclass(frozen=True)
-class TableRow:
+class TableRow(OfSuite):
     """One row of one table of a suite, under the suite's own protocol. Scores as fractions."""
 
     suite: str
@@ -74,13 +84,9 @@ class TableRow:
     def link(self) -> str:
         return row_file(self.suite, self.label)
 
-    @property
-    def suite_link(self) -> str:
-        return suite_file(self.suite)
-
 
 @dataclass(frozen=True)
-class Result:
+class Result(OfSuite):
     """One row of a suite on one task."""
 
     suite: str
@@ -107,13 +113,9 @@ class Result:
     def link(self) -> str:
         return f"{row_file(self.suite, self.label)}#{anchor(self.grid, self.task)}"
 
-    @property
-    def suite_link(self) -> str:
-        return suite_file(self.suite)
-
 
 @dataclass(frozen=True)
-class RunLine:
+class RunLine(OfSuite):
     """A run in a list of runs."""
 
     id: str
@@ -133,10 +135,6 @@ class RunLine:
     @property
     def link(self) -> str:
         return run_file(self.id)
-
-    @property
-    def suite_link(self) -> str:
-        return suite_file(self.suite)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,19 @@ def test_list_suites_names_every_table() -> None:
     assert found == TABLES
 
 
+def test_list_suites_names_the_tables_that_are_analyses_by_command() -> None:
+    listed = json.loads(CliRunner().invoke(app, ["list", "suites", "--json"]).output)["analyses"]
+    found = {item["command"]: tables(item["title"]) for item in listed}
+    assert found == {
+        "analyse retention": ("LoRA-XS", {6, 7, 8}),
+        "analyse subspaces": ("LoRA-XS", {9}),
+        "analyse start-cost": ("LoRA-SB", {5}),
+        "analyse inference": ("LoRA-SB", {6}),
+    }
+    for command in found:
+        assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_plans_without_weights_and_says_where_it_deviates(
     name: str, plugins: Plugins, settings: Settings

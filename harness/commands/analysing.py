@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from harness.analyses.trained_weights import Answer, Question, Subject
     from harness.api import Method
 
+TABLES = {
+    "retention": "LoRA-XS, Tables 6, 7, 8: singular values of trained weights",
+    "subspaces": "LoRA-XS, Table 9: the update in singular subspaces",
+    "start-cost": "LoRA-SB, Table 5: cost of initialisation",
+    "inference": "LoRA-SB, Table 6: cost of inference",
+}
+"""The papers' tables by command."""
+
 app = typer.Typer(help="Analyse shapes, stored runs and trained weights.", no_args_is_help=True, rich_markup_mode=None)
 
 

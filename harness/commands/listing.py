@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.commands.analysing import TABLES
 from harness.commands.options import AsJson, Places, expanded
 from harness.commands.output import print_json, print_table
 from harness.errors import UserError, unknown
@@ -29,7 +30,7 @@ def list_command(
     what: Annotated[Listed | None, typer.Argument(help="Only these.")] = None,
     json: AsJson = False,
 ) -> None:
-    """List methods, tasks, suites and backbones."""
+    """List methods, tasks, suites with the analyses beside them, and backbones."""
     listers = {
         Listed.METHODS: _methods,
         Listed.TASKS: _tasks,
@@ -37,6 +38,8 @@ def list_command(
         Listed.BACKBONES: _backbones,
     }
     found = {str(kind): lister(places) for kind, lister in listers.items() if what in (None, kind)}
+    if what in (None, Listed.SUITES):  # with the suites, all of the papers' tables are named
+        found["analyses"] = [{"command": f"analyse {name}", "title": title} for name, title in TABLES.items()]
     if json:
         print_json(found)
         return

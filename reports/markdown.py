@@ -1,87 +1,53 @@
-"""A suite's table as Markdown, and the README that holds it."""
+"""Tables as Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-from harness.errors import UserError
 from reports import formats
-from reports.ranks import Standings, board_standings, unranked
-from reports.rows import load_suite
+from reports.ranks import Standings, unranked
 from reports.terminal import caution
-from reports.views import Board, BoardRow, SuiteView, suite_view
+from reports.views import Board, BoardRow, SuiteView
 
-if TYPE_CHECKING:
-    from harness.store import Store
-
-START = re.compile(r"<!-- leaderboard:start suite=(?P<suite>\S+) -->\n")
-END = "<!-- leaderboard:end -->"
+NO_RUN = "No run of this table has ended well yet.\n"
 
 
-def leaderboard_markdown(view: SuiteView, standings: Standings) -> str:
-    """The first table of a suite with a line that says how to read it; ends with a newline."""
-    board = view.main
+def leaderboard_markdown(view: SuiteView, board: Board | None, standings: Standings) -> str:
+    """One table of a suite with a line that says how to read it; ends with a newline."""
     if board is None or not board.usual_n:
-        return "No run of this suite has ended well yet.\n"
+        return NO_RUN
     tasks = [f"{task.title} ({task.metric})" for task in board.tasks]
     header = ["Method", *tasks, *formats.board_columns(board)]
-    lines = [_line(header), "|".join(["", ":---", *["---:"] * (len(header) - 1), ""])]
-    lines += [_contender(row, board, standings) for row in board.contenders]
-    lines += [_line([f"{row.title} (control)", *formats.board_row(row, board)]) for row in board.controls]
+    rows = [_contender(row, board, standings) for row in board.contenders]
+    rows += [[f"{row.title} (control)", *formats.board_row(row, board)] for row in board.controls]
     notes = [caution(view), *unranked(board, standings)]
     if view.failures:
         notes.append(f"{formats.plural(len(view.failures), 'trial')} did not end well.")
     if view.unfinished:
         notes.append(f"{formats.plural(view.unfinished, 'trial')} not run yet.")
-    return "\n".join([*lines, "", " ".join(notes), ""])
+    return f"{table(header, rows)}\n{' '.join(notes)}\n"
 
 
-def update_readme(readme: Path, store: Store) -> bool:
-    """Put current tables between the README's markers; True if the file changed.
-
-    A table belongs between `<!-- leaderboard:start suite=NAME -->` and `<!-- leaderboard:end -->`, each on a
-    line of its own. UserError for a file without them, and for a suite that the database does not have.
-    """
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {readme}: {error.strerror or error}; name the file to update.") from error
-    parts = _between_markers(text, readme)
-    updated = text
-    for start, end, suite in reversed(parts):
-        view = suite_view(load_suite(store, suite))
-        standings = {} if view.main is None else board_standings(store, view, view.main)
-        table = leaderboard_markdown(view, standings)
-        updated = f"{updated[:start]}\n{table}\n{updated[end:]}"
-    if updated != text:
-        readme.write_text(updated, encoding="utf-8")
-    return updated != text
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, its first column flush left, the others flush right; ends with a newline."""
+    ruler = "|".join(["", ":---", *["---:"] * (len(header) - 1), ""])
+    return "\n".join([_line(header), ruler, *map(_line, rows)]) + "\n"
 
 
-def _between_markers(text: str, readme: Path) -> list[tuple[int, int, str]]:
-    """(start, end, suite) of the text between each pair of markers."""
-    parts = []
-    for match in START.finditer(text):
-        end = text.find(END, match.end())
-        if end < 0 or START.search(text, match.end(), end):
-            raise UserError(f"{readme}: '{match.group().strip()}' has no '{END}' after it; add one.")
-        parts.append((match.end(), end, match["suite"]))
-    if not parts:
-        raise UserError(f"{readme} has no '<!-- leaderboard:start suite=NAME -->' line; add it and '{END}'.")
-    return parts
+def bullets(items: Iterable[str]) -> str:
+    """A list; ends with a newline."""
+    return "".join(f"- {item}\n" for item in items)
 
 
-def _contender(row: BoardRow, board: Board, standings: Standings) -> str:
-    return _line([row.title, *formats.board_row(row, board, standings.get(row.label))])
+def escape(text: str) -> str:
+    """Text that stays text: no table bars, HTML, links, emphasis or line breaks."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def _contender(row: BoardRow, board: Board, standings: Standings) -> list[str]:
+    return [row.title, *formats.board_row(row, board, standings.get(row.label))]
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_escape(cell) for cell in cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Text that stays text: no table bars, HTML, links, emphasis or line breaks."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+    return f"| {' | '.join(escape(cell) for cell in cells)} |"

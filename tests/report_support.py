@@ -6,9 +6,21 @@ import dataclasses
 from html.parser import HTMLParser
 from typing import Any
 
-from factories import METHODS, PROVENANCE, make_record, make_suite
+import numpy as np
+from factories import METHODS, PROVENANCE, make_record, make_scores, make_suite
+from sklearn.metrics import f1_score
 
-from harness.records import Costs, Member, MethodInfo, ParameterCounts, RunRecord, Score, SuiteInfo, TaskInfo
+from harness.records import (
+    Costs,
+    Member,
+    MethodInfo,
+    ParameterCounts,
+    Predictions,
+    RunRecord,
+    Score,
+    SuiteInfo,
+    TaskInfo,
+)
 from harness.store import Store
 from reports.rows import COLUMNS, Row, SuiteRows
 
@@ -19,6 +31,9 @@ TASKS = (
 )
 METRICS = {"mrpc": "f1", "rte": "accuracy"}
 HOSTILE = "<script>alert('x')</script>\"&\u202e\U0001f600 {{ 7*7 }} ../../" + "x" * 300
+ANSWERS = np.arange(200) % 2
+"""The right ones of `make_answered_run`."""
+RATES = {"ft": 0.95, "lora": 0.6, "head_only": 0.55}
 ADAPTER = {"ft": 1_000_000, "lora": 24_576, "head_only": 0, "majority": 0}
 
 
@@ -53,6 +68,16 @@ def make_run(method: str, task: str, seed: int, level: float, **changes: Any) ->
     return dataclasses.replace(record, **{"parameters": counts, "provenance": PROVENANCE, **changes})
 
 
+def make_answered_run(method: str, seed: int, ids: str = "row") -> RunRecord:
+    """One whose last of three epochs is kept and selected, right on a share of the test rows that its method has."""
+    right = np.random.default_rng([seed, len(method)]).random(200) < RATES[method]
+    values = np.where(right, ANSWERS, 1 - ANSWERS)
+    score = float(f1_score(ANSWERS, values))
+    kept = Predictions("test", 3, [f"{ids}{i}" for i in range(200)], ANSWERS.tolist(), values.tolist())
+    scores = make_scores(select=[0.5, 0.6, 0.7], test=[0.1, 0.2, score])
+    return make_record(method=method, task="mrpc", seed=seed, scores=scores, predictions=[kept])
+
+
 def example_runs() -> list[tuple[str, RunRecord]]:
     """(grid, run): FT, LoRA and two controls on two tasks, three seeds; training sizes; LoRA failed once on RTE."""
     levels = {"ft": 0.86, "lora": 0.85, "head_only": 0.7, "majority": 0.4}
@@ -66,7 +91,10 @@ def example_runs() -> list[tuple[str, RunRecord]]:
     failed = make_record(method="lora", task="rte", seed=2, status="oom", reason="out of memory at step 3", scores=[])
     runs.append(("main", failed))
     runs += [
-        ("train-size", make_run(method, "mrpc", seed, levels[method] - 20 / size, trial=_sized(method, seed, size)))
+        (
+            "train-size",
+            make_run(method, "mrpc", seed, levels[method] - 20 / size, trial=sized_trial(method, seed, size)),
+        )
         for method in ("ft", "lora")
         for size in (250, 1000)
         for seed in range(3)
@@ -98,7 +126,7 @@ def fill_hostile(store: Store) -> None:
         store.add_run(record)
 
 
-def _sized(method: str, seed: int, size: int) -> Any:
+def sized_trial(method: str, seed: int, size: int) -> Any:
     return make_record(method=method, task="mrpc", seed=seed, train_size=size).trial
 
 

@@ -117,12 +117,12 @@ def test_results_show_and_site_read_what_was_run(done: tuple[Path, Path, Any], t
     assert db.read_bytes() == before
 
 
-def test_readme_brings_its_table_up_to_date(done: tuple[Path, Path, Any], tmp_path: Path) -> None:
+def test_documents_are_brought_up_to_date(done: tuple[Path, Path, Any], tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.write_text("# A\n<!-- leaderboard:start suite=toys -->\n<!-- leaderboard:end -->\nend\n")
-    assert invoke("readme", "--file", file, "--db", done[0]).stdout.strip() == f"{file} updated"
+    assert invoke("documents", file, "--db", done[0]).stdout.strip() == f"{file} updated"
     assert "LoRA" in file.read_text()
-    assert invoke("readme", "--file", file, "--db", done[0]).stdout.strip() == f"{file} was up to date"
+    assert invoke("documents", file, "--db", done[0]).stdout.strip() == f"{file} was up to date"
 
 
 def test_python_runs_and_reads_the_same(done: tuple[Path, Path, Any], toy_models: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from reports import formats
 from reports.cells import Cell, Span, average_over_tasks, cell
 from reports.commands import run_again, run_suite
 from reports.labels import HEIGHT, Anchor, place
-from reports.markdown import leaderboard_markdown, update_readme
+from reports.markdown import leaderboard_markdown
 from reports.marks import mark_of
 from reports.ranks import first_standings, row_standings
 from reports.rows import COLUMNS, STANDING_COLUMNS, load_suite, load_suites, rows_as_csv, rows_as_json
@@ -289,7 +289,7 @@ def test_a_run_is_printed_with_configuration_scores_and_costs(tmp_path: Path) ->
 
 
 def test_markdown_has_a_line_for_each_row(view: SuiteView) -> None:
-    lines = leaderboard_markdown(view, {}).splitlines()
+    lines = leaderboard_markdown(view, view.main, {}).splitlines()
     assert lines[0].startswith("| Method | MRPC (f1) | RTE (accuracy) | Average |")
     assert lines[2].startswith("| FT | 85.4 ± 0.4 | 75.4 ± 0.4 | 80.4 ± 0.4 | – | – | 1,000,000 |")
     assert lines[5].startswith("| Majority (control) |")
@@ -297,43 +297,9 @@ def test_markdown_has_a_line_for_each_row(view: SuiteView) -> None:
 
 
 def test_markdown_keeps_names_from_becoming_markup() -> None:
-    text = leaderboard_markdown(suite_view(make_suite_rows(make_row(label="a|b <script>*x*\n[y](z)"))), {})
+    view = suite_view(make_suite_rows(make_row(label="a|b <script>*x*\n[y](z)")))
+    text = leaderboard_markdown(view, view.main, {})
     assert r"| a\|b \<script\>\*x\* \[y\](z) |" in text
-
-
-def test_the_readme_is_updated_between_its_markers_and_only_once(store: Store, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- leaderboard:start suite=glue-tiny -->\nformer\n<!-- leaderboard:end -->\nafter\n")
-    assert update_readme(readme, store)
-    text = readme.read_text()
-    assert text.startswith("before\n<!-- leaderboard:start suite=glue-tiny -->\n\n| Method |")
-    assert text.endswith("\n\n<!-- leaderboard:end -->\nafter\n")
-    assert "former" not in text
-    assert not update_readme(readme, store)
-    assert readme.read_text() == text
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("nothing here\n", "leaderboard:start suite=NAME"),
-        ("<!-- leaderboard:start suite=glue-tiny -->\n", "leaderboard:end"),
-        ("<!-- leaderboard:start suite=glue-tinny -->\n<!-- leaderboard:end -->\n", "did you mean 'glue-tiny'"),
-    ],
-)
-def test_a_readme_that_cannot_be_updated_is_left_alone(
-    store: Store, tmp_path: Path, content: str, message: str
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(content)
-    with pytest.raises(UserError, match=message):
-        update_readme(readme, store)
-    assert readme.read_text() == content
-
-
-def test_a_missing_readme_is_an_error_that_names_it(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"NOTHING\.md"):
-        update_readme(tmp_path / "NOTHING.md", store)
 
 
 def test_a_database_without_suites_has_none(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import PROVENANCE, fill, make_record, make_scores
+from factories import PROVENANCE, fill
 from report_support import Page
+from report_support import make_answered_run as run
 from rich.console import Console
-from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.records import Predictions, RunRecord
+from harness.records import RunRecord
 from harness.scoring import results
 from harness.standings import Place, standings, table_scores
 from harness.stats.ranks import RankRange
@@ -29,19 +29,7 @@ from reports.site import build_site
 from reports.terminal import render_leaderboard
 from reports.views import SuiteView, suite_view
 
-LABELS = np.arange(200) % 2
-RATES = {"ft": 0.95, "lora": 0.6, "head_only": 0.55}
 ROWS = ("ft", "lora")
-
-
-def run(method: str, seed: int, ids: str = "row") -> RunRecord:
-    """One whose last of three epochs is kept and selected, right on a share of the test rows that its method has."""
-    right = np.random.default_rng([seed, len(method)]).random(200) < RATES[method]
-    values = np.where(right, LABELS, 1 - LABELS)
-    score = float(f1_score(LABELS, values))
-    kept = Predictions("test", 3, [f"{ids}{i}" for i in range(200)], LABELS.tolist(), values.tolist())
-    scores = make_scores(select=[0.5, 0.6, 0.7], test=[0.1, 0.2, score])
-    return make_record(method=method, task="mrpc", seed=seed, scores=scores, predictions=[kept])
 
 
 def board(store: Store, records: list[RunRecord]) -> SuiteView:
@@ -81,7 +69,7 @@ def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
     render_leaderboard(view, console, {view.main.grid: found})
     assert isinstance(console.file, io.StringIO)
     assert f"{100 * low:.1f} to {100 * high:.1f}     1" in console.file.getvalue()
-    assert f"| {100 * low:.1f} to {100 * high:.1f} | 1 |" in leaderboard_markdown(view, found)
+    assert f"| {100 * low:.1f} to {100 * high:.1f} | 1 |" in leaderboard_markdown(view, view.main, found)
 
 
 def test_ranks_are_of_one_stack(store: Store, tmp_path: Path) -> None:
@@ -160,7 +148,7 @@ def test_a_row_with_one_seed_is_shown_without_a_rank_and_says_why(store: Store) 
     found = board_standings(store, view, view.main)
     assert found["ft"].rank == RankRange(1, 1)
     assert unranked(view.main, found) == ["No rank: LoRA (one seed: nothing is known of its spread)."]
-    assert unranked(view.main, found)[0] in leaderboard_markdown(view, found)
+    assert unranked(view.main, found)[0] in leaderboard_markdown(view, view.main, found)
 
 
 def test_runs_on_other_test_rows_are_not_compared(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""`results`, `show`, `site` and `readme`: what is in the database, for reading."""
+"""`results`, `show`, `site` and `documents`: what is in the database, for reading."""
 
 from __future__ import annotations
 
@@ -142,19 +142,26 @@ def _judged_claims(store: Store) -> list[ClaimLine]:
     ]
 
 
-def readme(
-    file: Annotated[Path, typer.Option(metavar="FILE", help="The file with the leaderboard markers.")] = Path(
-        "README.md"
-    ),
+def documents(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="Markdown files with markers.", show_default=False)
+    ] = None,
     db: Database = DATABASE,
 ) -> None:
-    """Bring the leaderboard table in the README up to date."""
+    """Bring the numbers between the markers of documents up to date: README.md and docs/findings.md, or those named.
+
+    A marker is a line `<!-- KIND:start suite=NAME -->`, with `<!-- KIND:end -->` after it. KIND: leaderboard, best,
+    order, fronts (with suite=, and grid= where it is not main), sizes (suite=, grid=), made, plot (suite=), claims.
+    """
     from harness.store import open_store
-    from reports.markdown import update_readme
+    from reports.blocks import Source
+    from reports.documents import update_document
 
     with open_store(db, create=False) as store:
-        changed = update_readme(file, store)
-    typer.echo(f"{file} {'updated' if changed else 'was up to date'}")
+        source = Source(store, partial(_judged_claims, store))
+        for file in files or (Path("README.md"), Path("docs/findings.md")):
+            changed = update_document(file, source)
+            typer.echo(f"{file} {'updated' if changed else 'was up to date'}")
 
 
 def _run_as_dict(details: RunDetails) -> dict[str, Any]:

@@ -38,6 +38,17 @@ class Table:
     """[pairs]: p-values after Holm."""
     ranges: tuple[RankRange | None, ...]
     """By row; None for a row without a place."""
+    level: float = LEVEL
+
+    @property
+    def separated(self) -> tuple[tuple[int, int], ...]:
+        """(better, worse) of the pairs that are told apart."""
+        found = zip(self.pairs, self.differences.value, self.adjusted, strict=True)
+        return tuple(
+            (first, second) if value > 0 else (second, first)
+            for (first, second), value, p in found
+            if p <= 1 - self.level
+        )
 
 
 def judge_table(tasks: Sequence[TaskScores], level: float = LEVEL) -> Table:
@@ -50,7 +61,7 @@ def judge_table(tasks: Sequence[TaskScores], level: float = LEVEL) -> Table:
     adjusted = holm(difference.p_value())
     found = rank_ranges(pairs, difference.value, adjusted <= 1 - level, rows)
     ranges = tuple(found[row] if row in placed else None for row in range(rows))
-    return Table(averages, tuple(pairs), difference, adjusted, ranges)
+    return Table(averages, tuple(pairs), difference, adjusted, ranges, level)
 
 
 def rank_ranges(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from harness import __version__, schema
+from harness.canary import canary_seconds
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -93,7 +94,7 @@ def take_inventory(store: Store) -> Inventory:
     for suite, grid, label, trial in members:
         places[trial].append((suite, grid, label))
         of_suite[suite].append((grid, label, trial, [sibling.id for sibling in of_trial.get(trial, ())]))
-    common = digest(described)
+    common = digest(described, sorted(canary_seconds(store).items()))
     stored = {
         found.id: Stored(found.id, tuple(sorted(places.get(trial, ()))), tuple(siblings))
         for trial, siblings in of_trial.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,14 @@ class StackCosts:
     runs: int
     costs: tuple[tuple[str, str, RowCosts], ...]
     """Label, title, costs."""
+    canary: float | None
+    """Seconds that the canary's fixed trial takes there; None if it has not been run."""
+
+    def ratio(self, costs: RowCosts) -> float | None:
+        """Training seconds in units of the canary's."""
+        if self.canary is None or costs.train_seconds is None:
+            return None
+        return costs.train_seconds / self.canary
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ class SuitePage:
     fronts: tuple[FrontRow, ...] = ()
     crossings: tuple[tuple[CurvePanel, tuple[Crossing, ...]], ...] = ()
     comparison: Comparison | None = None
+    canary: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the canary's fixed trial by stack."""
     root: str = ""
 
     def at(self, root: str) -> SuitePage:
@@ -203,7 +213,7 @@ class SuitePage:
                 members = [r for r in done if (r.grid, r.label, r.stack_id) == (board.grid, row.label, stack)]
                 by_task = [[r for r in members if r.task == task.name] for task in board.tasks]
                 costs.append((row.label, row.title, costs_of(by_task, stack)))
-            found.append(StackCosts(stack or "", counts[stack], tuple(costs)))
+            found.append(StackCosts(stack or "", counts[stack], tuple(costs), self.canary.get(stack or "")))
         return tuple(found)
 
     @cached_property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.canary import canary_seconds
 from reports.comparisons import Comparison, Pair, compare
 from reports.efficiency import COSTS, budget_panels, crossings, fronts
 from reports.gallery import gallery
@@ -57,6 +58,7 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
         fronts=fronts(main, first) if main and first else (),
         crossings=tuple((panel, found) for panel in view.panels if (found := crossings(store, view, panel))),
         comparison=comparison,
+        canary=canary_seconds(store),
     )
     picture = _picture(page)
     title = searched.title if searched and search else None

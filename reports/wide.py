@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from harness import schema
+from harness.canary import canary_seconds
 from harness.records import MethodInfo, TaskInfo
 from reports.inventory import Inventory, digest
 from reports.names import method_file, numbered, run_file, task_file
@@ -63,6 +64,8 @@ class StackLine:
     id: str
     runs: int
     details: tuple[tuple[str, str], ...]
+    canary: float | None
+    """Seconds that the canary's fixed trial takes on it; None if it has not been run."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,8 @@ def _stacks(store: Store) -> list[StackLine]:
         counted = sa.select(run.stack_id, sa.func.count()).where(run.stack_id.is_not(None)).group_by(run.stack_id)
         counts = {str(name): int(number) for name, number in connection.execute(counted)}
         rows = connection.execute(sa.select(stack.id, stack.details)).all()
-    lines = [StackLine(row.id, counts.get(row.id, 0), tuple(_flat(row.details))) for row in rows]
+    unit = canary_seconds(store)
+    lines = [StackLine(row.id, counts.get(row.id, 0), tuple(_flat(row.details)), unit.get(row.id)) for row in rows]
     return sorted(lines, key=lambda line: (-line.runs, line.id))
 
 

@@ -276,6 +276,23 @@ def test_two_stacks_are_told_apart(tmp_path: Path) -> None:
     stacks = Page(site["stacks.html"])
     assert "device cuda" in stacks.text
     assert len(stacks.ids) == 1 + 2  # the content, and each stack
+    assert stacks.text.count("not run here") == 2
+
+
+def test_seconds_on_different_stacks_are_shown_as_ratios_to_the_canary(tmp_path: Path) -> None:
+    other = {**PROVENANCE, "stack": {"device": "cuda", "torch": "2.13.0"}}
+    records = [make_run("lora", "mrpc", seed, 0.8) for seed in range(2)]  # 30 and 31 s
+    records.append(make_run("lora", "mrpc", 2, 0.8, provenance=other))  # 32 s
+    canary = make_run("ft", "mrpc", 0, 0.8, provenance=other)  # 30 s there, and never run on the first stack
+    with open_store(str(tmp_path / "board.db")) as store:
+        fill(store, records)
+        fill(store, [canary], "canary")
+        build_site(store, tmp_path / "site")
+    text = Page((tmp_path / "site" / "suites" / "glue-tiny.html").read_text()).text
+    assert "LORA 32.0 1.07 400 MB" in " ".join(text.replace("LoRA", "LORA").split())
+    stacks = Page((tmp_path / "site" / "stacks.html").read_text()).text
+    assert "30.0 s of training" in stacks
+    assert stacks.count("not run here") == 1
 
 
 def test_scores_that_are_not_finite_make_a_diverged_run_that_is_shown(tmp_path: Path) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-from collections import defaultdict
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from harness.canary import canary_seconds
 from harness.schema import Run, SuiteMember, Trial
 from harness.store import Store
-
-CANARY = "canary"
-"""Name of the suite of the fixed trial."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +26,6 @@ class StackTime:
     """Mean over runs."""
     ratio: float | None
     """Over the canary's seconds on the same stack; None if it has not been run there."""
-
-
-def canary_seconds(store: Store) -> dict[str, float]:
-    """Median training seconds of the canary's good runs by stack."""
-    member = SuiteMember
-    query = (
-        sa.select(Run.stack_id, Run.train_seconds)
-        .join(member, member.trial_id == Run.trial_id)
-        .where(member.suite == CANARY, Run.status == "ok", Run.train_seconds > 0, Run.stack_id.is_not(None))
-    )
-    found: dict[str, list[float]] = defaultdict(list)
-    with store.reading() as connection:
-        for row in connection.execute(query):
-            found[row.stack_id].append(row.train_seconds)
-    return {stack: statistics.median(seconds) for stack, seconds in found.items()}
 
 
 def stack_times(store: Store, suite: str | None = None) -> list[StackTime]:

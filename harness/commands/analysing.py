@@ -104,7 +104,8 @@ def stacks(
     json: AsJson = False,
 ) -> None:
     """Training seconds of rows on each stack, as ratios to the canary trial there: comparable across stacks."""
-    from harness.analyses.stacks import CANARY, stack_times
+    from harness.analyses.stacks import stack_times
+    from harness.canary import CANARY
     from harness.store import open_store
 
     with open_store(db, create=False) as store:

@@ -1,16 +1,30 @@
-"""Methods that go wrong on purpose, beside those of `cli_support`; a plugin file."""
+"""Methods and a task that go wrong on purpose, beside those of `cli_support`; a plugin file."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 
-from harness.api import AttachContext, Frozen, InitContext, LinearMethod, Method, Parameters, Trainable
+from harness.api import (
+    AttachContext,
+    DataRoot,
+    Frozen,
+    InitContext,
+    Kind,
+    LinearMethod,
+    Method,
+    Parameters,
+    Task,
+    Text,
+    Trainable,
+)
 
 MOST_ROWS = 3
 """What fits into the memory of `Greedy`."""
@@ -60,3 +74,21 @@ class Exits(Method):
 
     def attach(self, model: Any, context: AttachContext) -> None:
         sys.exit("that is all")
+
+
+class Stalls(Task):
+    """Its rows never come, as from a network drive that is away."""
+
+    name = "stalls"
+    title = "Stalls"
+    kind: ClassVar[Kind] = "classification"
+    labels = ("no", "yes")
+    metrics = ("accuracy",)
+    columns = ("text",)
+
+    def read(self, root: DataRoot) -> Mapping[str, pd.DataFrame]:
+        threading.Event().wait()
+        raise AssertionError("nobody ends the wait")
+
+    def encode(self, row: Mapping[str, Any]) -> Text:
+        return Text(row["text"])

@@ -120,11 +120,12 @@ def test_a_plugin_that_exits_has_failed_and_ends_nothing_else(faulty: Settings) 
     assert_as_alone(heard.records[trials[1].id], faulty)
 
 
-def test_a_plugin_that_hangs_in_c_code_runs_out_of_time_and_ends_nothing_else(faulty: Settings) -> None:
+@pytest.mark.parametrize(("method", "task"), [("hangs", "parity"), ("lora", "stalls")])
+def test_what_hangs_in_c_code_or_waits_for_rows_runs_out_of_time(faulty: Settings, method: str, task: str) -> None:
     executor = make_executor(1, dataclasses.replace(faulty, timeout=0.5))
     assert isinstance(executor, Workers)
     heard = Heard()
-    executor.run([(make_trial(faulty, "hangs"),)], heard)
+    executor.run([(make_trial(faulty, method, task),)], heard)
     executor.close()
     (record,) = heard.records.values()
     assert (record.status, record.reason) == ("timeout", "it took longer than 0.5 s, the limit that was set")

@@ -2,6 +2,7 @@
 # make test-services: the tests that need a PostgreSQL server. They start one.
 # make test-browser: the site in a real browser. It installs Debian's chromium and Java if they are missing and it is root.
 # make faults: kill and fuzz in full, and write the figures into docs/reliability.md (about ten minutes).
+# make documents: the numbers, the plot and the picture of README.md and docs/findings.md, from leaderboard.db.
 # make bench: time what needs no GPU, and write docs/performance.md; for an idle machine.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 DB ?= leaderboard.db
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-browser test-services faults bench lint site format clean
+.PHONY: run test test-browser test-services faults bench lint site documents format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m harness run --all
@@ -43,6 +44,11 @@ lint: $(VENV)/.installed-test
 
 site: $(VENV)/.installed
 	$(BIN)/python -m harness site --db $(DB) --out site
+
+# Numbers, plot and picture of README.md and docs/findings.md, from the database.
+documents: $(VENV)/.installed-browser site
+	$(BIN)/python -m harness documents --db $(DB)
+	$(BIN)/python tests/browser/picture.py site/index.html docs/pictures/site.png
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

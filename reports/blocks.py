@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reports.claims import ClaimLine
 
 PICTURES = "pictures"
-"""Folder of a document's pictures, beside it."""
+"""Folder of a document's pictures, beside it, if its marker names no other."""
 BY_RUNS = ("reproduced", "contradicted", "inconclusive", "partly")
 """Verdicts on claims that runs have judged."""
 
@@ -198,12 +198,12 @@ def claims(source: Source) -> Filled:
     return Filled(table(["Paper", *verdicts], rows) + (f"\n{bullets(judged)}" if judged else ""))
 
 
-def plot(source: Source, suite: str) -> Filled:
-    """Score over adapter parameters, as a picture."""
+def plot(source: Source, suite: str, folder: str = PICTURES) -> Filled:
+    """Score over adapter parameters, as a picture in a folder below the document's."""
     chart = source.suite(suite).page.plots.scatter
     if chart is None:
         return Filled(NO_RUN)
-    name = f"{PICTURES}/{suite}.svg"
+    name = f"{folder}/{suite}.svg"
     return Filled(f"![{escape(chart.description)}]({name})\n\n{escape(chart.caption)}\n", {name: chart.standalone})
 
 

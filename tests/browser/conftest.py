@@ -50,15 +50,20 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in names}
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium, or another one that is installed."""
-    from playwright.sync_api import sync_playwright
-
+def chromium() -> str:
+    """Where Debian's chromium, or another one, is installed."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     assert found, "no chromium: `make test-browser` installs Debian's where it may; else install one"
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser for all tests."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -49,14 +49,18 @@ class ModelCheck:
 def check_plan(members: Sequence[Member], plugins: Plugins, settings: Settings, executor: Executor) -> None:
     """Raise UserError if data, backbones, targets, the device or the disk cannot carry this plan."""
     check_data([member.trial for member in members], plugins, settings)
+    _check_shards([member for member in members if member.trial.recipe.shards > 1], plugins, settings)
+    check_disk(settings.cache_root)
+    executor.call(check_models, model_checks(members, plugins))
+
+
+def _check_shards(members: Sequence[Member], plugins: Plugins, settings: Settings) -> None:
     for member in members:
         method = make_method(plugins.methods[member.trial.method], member.trial.parameters)
         try:
             check_sharded(member.trial, method, settings)
         except UserError as error:
             raise UserError(f"method '{member.label}' on task '{member.trial.task}': {error}") from None
-    check_disk(settings.cache_root)
-    executor.call(check_models, model_checks(members, plugins))
 
 
 def check_data(trials: Sequence[Trial], plugins: Plugins, settings: Settings) -> None:

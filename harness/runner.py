@@ -103,7 +103,7 @@ def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
         return _run_baseline(bench, bench.method)
     shards, settings = bench.trial.recipe.shards, bench.settings
     if shards == 1:
-        return _run_placed(bench, progress, ALONE)
+        return run_placed(bench, progress)
     check_sharded(bench.trial, bench.method, settings)
     check_devices(shards, settings)
     threads = max(1, (settings.threads or available_cores()) // shards)
@@ -123,7 +123,7 @@ def run_shard(order: tuple[Trial, Settings, int], place: Place, say: ProgressCal
     torch.set_num_threads(place.threads)
     placement = Sharded(place, settings)
     progress = say if placement.leads else _silent
-    record = _run_placed(stages.prepare(trial, settings, parts), progress, placement)
+    record = run_placed(stages.prepare(trial, settings, parts), progress, placement)
     placement.close()
     facts = provenance(settings)
     shared = {**facts, "stack": {**facts["stack"], "processes": place.ranks}}
@@ -134,7 +134,8 @@ def _silent(done: int, total: int) -> None:
     """Of several processes one is heard."""
 
 
-def _run_placed(bench: Bench, progress: ProgressCallback, placement: Placement) -> RunRecord:
+def run_placed(bench: Bench, progress: ProgressCallback, placement: Placement = ALONE) -> RunRecord:
+    """Run a prepared trial that has a model, where `placement` says; raises whatever goes wrong."""
     device = placement.device(bench.settings)
     set_matmul_precision(bench.trial.recipe.precision, device)
     meter = costs.Meter()

@@ -35,7 +35,7 @@ from harness.devices import pick_device
 from harness.language_loss import LossFunction
 from harness.placement import Placement
 from harness.settings import Settings
-from harness.sharding_checks import layer_classes
+from harness.sharding_checks import check_tensors, layer_classes
 from harness.sharding_launch import Place
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Sharded(Placement):
         from accelerate.utils import fsdp2_prepare_model
 
         model: Any = stage.model
+        check_tensors(model)
         fsdp2_prepare_model(_accelerator(model, self._mesh), model)
         model.set_reshard_after_forward(True)  # of the outermost weights too: a model's parameters are always shares
         model._is_fsdp_managed_module = True  # transformers then generates in step with the other processes

@@ -56,6 +56,13 @@ def check_devices(shards: int, settings: Settings) -> None:
         raise UserError(f"shards = {shards} wants as many GPUs; this machine has {there}. Set shards = {there}.")
 
 
+def check_tensors(model: nn.Module) -> None:
+    """Raise UserError for a tensor that has no rows to share out."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 0:
+            raise UserError(f"{name} is a single number, which FSDP cannot share out; set shards = 1.")
+
+
 def layer_classes(model: nn.Module) -> list[str]:
     """Names of the classes of the model's layers, each of which is gathered as one; UserError if it shows none."""
     from harness.prefix import layer_stack

@@ -124,7 +124,8 @@ def together(work: Work, argument: Any, ranks: int, threads: int, hear: Say = la
                 process.hand_over(work, argument)
             return _result(processes, hear)
         finally:
-            _end(processes)
+            with interrupts_ignored():  # a second Ctrl-C would leave some of them
+                _end(processes)
 
 
 @dataclass

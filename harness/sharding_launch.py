@@ -69,8 +69,7 @@ class Trouble:
         """Of an error in this process."""
         import traceback
 
-        import torch
-
+        torch = sys.modules.get("torch")  # what it could raise is raised where it was imported
         message = str(error)
         kind: str = "other"
         arguments: tuple[Any, ...] = (type(error).__name__, message)
@@ -78,7 +77,7 @@ class Trouble:
             kind, arguments = "trial", (error.status, error.reason)
         elif isinstance(error, UserError):
             kind, arguments = "user", (message,)
-        elif isinstance(error, torch.OutOfMemoryError):
+        elif torch is not None and isinstance(error, torch.OutOfMemoryError):
             kind, arguments = "memory", (message,)
         elif isinstance(error, MemoryError):
             kind, arguments = "main memory", (message,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import signal
 import time
@@ -67,23 +68,26 @@ class Echo(GenerationTask):
 
 
 def run_all(argument: tuple[Sequence[Trial], Settings], place: Place, say: Say) -> list[RunRecord]:
-    """The records of trials, all by the same processes: these take seconds to import torch."""
-    import torch
+    """The records of trials, all by the same processes, for they take seconds to import torch; the first as in a run.
 
-    from harness import bench
-    from harness.runner import run_placed
+    The others' FLOPs are not counted: hundreds of small collectives, each of which waits for a turn on a busy machine.
+    """
+    from harness import bench, costs
+    from harness.runner import run_placed, run_shard
     from harness.sharding import Sharded
 
-    trials, settings = argument
-    torch.set_num_threads(place.threads)
+    (first, *others), settings = argument
+    apart = dataclasses.replace(place, meeting=place.meeting.with_suffix(".first"))
+    records = [run_shard((first, settings, 0), apart, lambda *steps: say("progress", place.rank, *steps))]
+    (known,) = costs._CACHE.values()
+    costs._count = lambda bench, stage: known
     placement = Sharded(place, settings)
     say("salt", place.rank, placement.salt)
     say("largest", place.rank, placement.largest(10 + place.rank), placement.largest(None if place.rank else 5))
-    records = []
-    for trial in trials:
-        prepared = bench.prepare(trial, settings)
+    for trial in argument[0]:
         say("step", place.rank, trial.method, *step(trial, settings, placement))
-        records.append(run_placed(prepared, lambda done, total: None, placement))
+    for trial in others:
+        records.append(run_placed(bench.prepare(trial, settings), lambda done, total: None, placement))
     placement.close()
     return records
 

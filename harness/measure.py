@@ -216,8 +216,7 @@ def peak_memory_bytes(resident: int, growth: int | None) -> int | None:
     of the process beyond what it held before the initialisation, so libraries and data are left out. Empty where that
     cannot be read. Compare within one kind of device only. In a run that shared its steps with others the growth is
     that of the initialisation, or of its own tensors with a step and an evaluation of it alone on the largest batches.
-    Where several processes hold the model (`shards`): of the process that took most. They load it in main memory, so
-    that on CUDA all that it takes there is growth.
+    Where several processes hold the model (`shards`): of the one that took most; on CUDA all of it is growth.
 
     resident: bytes of the backbone's tensors. growth: None if unknown.
     """

@@ -18,7 +18,6 @@ import torch
 from harness import executors, runner
 from harness.api import parameters_of
 from harness.backbones import resolve
-from harness.compiling import PLAIN
 from harness.errors import TrialFailure, UserError
 from harness.export.trained import Wanted, rebuild
 from harness.fields import make_recipe
@@ -76,31 +75,44 @@ CASES = (("lora", "thirds"), ("ft", "thirds"), ("lora_xs", "echo"), ("ft", "echo
 """A formula, full fine-tuning, frozen factors beside trained ones, and full fine-tuning where embeddings are tied."""
 
 
-@pytest.fixture(scope="module")
-def sharded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[RunRecord], list[tuple[Any, ...]]]:
-    """Settings, the records of all cases in two processes, and what these said."""
-    cache = tmp_path_factory.mktemp("cache")
-    settings = Settings(None, None, cache, "cpu", 1, plugin_files=(PLUGIN,), keep_adapters=True)
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """What two processes made of all cases, and what they said meanwhile."""
+
+    settings: Settings
+    records: list[RunRecord]
+    said: list[tuple[Any, ...]]
+
+
+@pytest.mark.timeout(900)  # of which a machine with nothing else to do needs a tenth
+def test_two_processes_compute_what_one_does(placed: Settings, tmp_path: Path) -> None:
+    """One test, for starting the two and what they import takes most of its time."""
+    settings = dataclasses.replace(placed, keep_adapters=True)
     trials = [make(method, settings, task) for method, task in CASES]
     said: list[tuple[Any, ...]] = []
-    return settings, together(support.run_all, (trials, settings), 2, 1, lambda *words: said.append(words)), said
+    records = together(support.run_all, (trials, settings), 2, 1, lambda *words: said.append(words))
+    both = Together(settings, records, said)
+    apart = dataclasses.replace(settings, cache_root=tmp_path / "apart", keep_adapters=False)
+    for case in range(len(CASES)):
+        check_losses_and_scores(both, apart, case)
+        check_gradients_and_their_norm(both, apart, case)
+    check_that_the_run_says_in_how_many_processes_it_ran(both)
+    check_that_dropout_is_drawn_apart_and_the_largest_counts(both)
+    check_that_what_was_kept_is_whole(both, apart)
 
 
-@pytest.mark.parametrize("case", range(len(CASES)), ids=[" on ".join(case) for case in CASES])
-def test_two_processes_give_the_losses_and_scores_of_one(sharded: Any, case: int, tmp_path: Path) -> None:
-    settings, records, _ = sharded
-    record = records[case]
-    alone = run_trial(in_one(record.trial), dataclasses.replace(settings, cache_root=tmp_path))
+def check_losses_and_scores(both: Together, apart: Settings, case: int) -> None:
+    record = both.records[case]
+    alone = run_trial(in_one(record.trial), apart)
     assert (record.status, alone.status) == ("ok", "ok"), alone.traceback
     assert [point for point, _ in record.losses] == [point for point, _ in alone.losses]
     for (_, got), (_, expected) in zip(record.losses, alone.losses, strict=True):
         assert got == pytest.approx(expected, rel=1e-5)
     assert record.losses[-1][1] != pytest.approx(record.losses[0][1], rel=1e-3)  # it has learned something
-    assert [dataclasses.replace(score, value=0) for score in record.scores] == [
-        dataclasses.replace(score, value=0) for score in alone.scores
-    ]
-    for got, expected in zip(record.scores, alone.scores, strict=True):
-        assert got.value == pytest.approx(expected.value, abs=1e-6)
+    keys = [[(score.epoch, score.split, score.metric) for score in found.scores] for found in (record, alone)]
+    assert keys[0] == keys[1]
+    for mine, theirs in zip(record.scores, alone.scores, strict=True):
+        assert mine.value == pytest.approx(theirs.value, abs=1e-6)
     assert record.predictions == alone.predictions
     assert record.parameters == alone.parameters
     counted = ("train_flops", "inference_flops_per_example") if case == 0 else ()
@@ -108,13 +120,10 @@ def test_two_processes_give_the_losses_and_scores_of_one(sharded: Any, case: int
         assert getattr(record.costs, cost) == pytest.approx(getattr(alone.costs, cost)), cost
 
 
-@pytest.mark.parametrize("case", range(len(CASES)), ids=[" on ".join(case) for case in CASES])
-def test_gradients_are_those_of_the_whole_step_and_clipped_by_its_norm(sharded: Any, case: int) -> None:
-    settings, records, said = sharded
-    loss, norm, gradients = support.step(in_one(records[case].trial), settings, ALONE)
-    steps = [words[3:] for words in said if words[:2] == ("step", 0)]
-    got_loss, got_norm, got = steps[case]
-    assert ALONE.way == PLAIN
+def check_gradients_and_their_norm(both: Together, apart: Settings, case: int) -> None:
+    """Of a step whose second process has no row in one part and fewer labels in the other."""
+    loss, norm, gradients = support.step(in_one(both.records[case].trial), apart, ALONE)
+    got_loss, got_norm, got = [words[3:] for words in both.said if words[:2] == ("step", 0)][case]
     assert norm > 0.01  # clipping is active
     assert got_loss == pytest.approx(loss, rel=1e-5)
     assert got_norm == pytest.approx(norm, rel=1e-4)
@@ -123,31 +132,26 @@ def test_gradients_are_those_of_the_whole_step_and_clipped_by_its_norm(sharded: 
         np.testing.assert_allclose(got[name], expected, rtol=1e-3, atol=2e-7, err_msg=name)
 
 
-def test_a_run_says_in_how_many_processes_it_ran(sharded: Any) -> None:
-    settings, records, said = sharded
-    assert records[0].provenance["stack"] == {**stack(settings), "processes": 2}
-    assert ("progress", 0, 4, 4) in said
-    assert not [words for words in said if words[:2] == ("progress", 1)]
+def check_that_the_run_says_in_how_many_processes_it_ran(both: Together) -> None:
+    assert both.records[0].provenance["stack"] == {**stack(both.settings), "processes": 2}
+    assert ("progress", 0, 4, 4) in both.said
+    assert not [words for words in both.said if words[:2] == ("progress", 1)]
 
 
-def test_processes_draw_dropout_apart_and_the_largest_of_them_counts(sharded: Any) -> None:
-    said = sharded[2]
-    salts = {words[1]: words[2] for words in said if words[0] == "salt"}
-    assert salts == {0: (), 1: ("process 1",)}
-    assert {words[1:] for words in said if words[0] == "largest"} == {(0, 11, None), (1, 11, None)}
+def check_that_dropout_is_drawn_apart_and_the_largest_counts(both: Together) -> None:
+    assert {words[1]: words[2] for words in both.said if words[0] == "salt"} == {0: (), 1: ("process 1",)}
+    assert {words[1:] for words in both.said if words[0] == "largest"} == {(0, 11, None), (1, 11, None)}
 
 
-def test_what_was_kept_is_whole_and_can_be_exported_and_else_nothing_is_trained_again(
-    sharded: Any, tmp_path: Path
-) -> None:
-    settings, records, _ = sharded
-    record = records[0]
+def check_that_what_was_kept_is_whole(both: Together, apart: Settings) -> None:
+    """It can be exported from; without it nothing is trained again in one process."""
+    record = both.records[0]
     wanted = Wanted("r0", record, 1, record.predictions)
-    trained = rebuild(wanted, settings)
+    trained = rebuild(wanted, both.settings)
     assert trained.kept
     assert trained.agreement == 1.0
     with pytest.raises(UserError, match=r"run r0 was trained in 2 processes, .* --keep-adapters"):
-        rebuild(wanted, dataclasses.replace(settings, cache_root=tmp_path))
+        rebuild(wanted, apart)
 
 
 # ------------------------------------------------------------------------- what it is and with what it goes

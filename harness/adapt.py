@@ -122,6 +122,11 @@ class Attachment:
         """Put the backbone's own maps back, bit for bit as they were."""
         place(self.model, self.originals)
 
+    def let_go(self) -> None:
+        """Give up the backbone's own maps and their memory: from now on `detach` has nothing to put back."""
+        for original in self.originals.values():
+            original.to("meta")
+
     def adapted(self, name: str) -> AdaptedLinear:
         """The adapted map that stands at `name`."""
         module = self.model.get_submodule(name)

@@ -32,6 +32,7 @@ from harness.checkpoints import Checkpoints
 from harness.decompositions import CachedDecompositions
 from harness.generation import load_scorer
 from harness.memory_estimate import exceeds_memory
+from harness.placement import ALONE, Placement
 from harness.plugins import Plugins, discover, make_method
 from harness.records import SELECT
 from harness.settings import Settings
@@ -100,6 +101,8 @@ class Phase:
     """Keeps what the frozen lower layers give."""
     checkpoints: Checkpoints | None = None
     """Saves it on the way."""
+    placement: Placement = ALONE
+    """Where the model lies, and which rows this process computes."""
 
 
 @dataclass
@@ -204,12 +207,12 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
     plain = packing.without_cache(stage.model)
     with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, checkpoints(bench, stage)):
-        torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name))
+        torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name, *phase.placement.salt))
         if bench.settings.compile == "off":
-            return loop.fit(stage.model, groups, steps(), recipe, hooks, checkpoints=phase.checkpoints)
+            return loop.fit(stage.model, groups, steps(), recipe, hooks, phase.placement.way, phase.checkpoints)
         parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
         chooser = compiling.chooser_for(parameters, stage.device)
-        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, chooser, phase.checkpoints)
+        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, compiling.Way(chooser), phase.checkpoints)
         progress.facts |= chooser.facts()
         return progress
 

@@ -12,12 +12,13 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.language_loss import LossFunction
+from harness.language_loss import LossFunction, loss_function
 
 BUCKET = 16
 """Padded lengths in steps of this share a choice, and row counts between two powers of two."""
@@ -105,6 +106,18 @@ def backward(loss: LossFunction, batch: Mapping[str, Tensor], weight: float) -> 
     part = loss(batch) * weight
     part.backward()
     return part.detach()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the steps of a training are computed."""
+
+    compute: Compute = backward
+    choose: Callable[[nn.Module, Mapping[str, Tensor]], LossFunction] = loss_function
+    """The loss function for a model and batches like this one."""
+
+
+PLAIN = Way()
 
 
 def chooser_for(parameters: Sequence[nn.Parameter], device: torch.device) -> Chooser:

@@ -70,6 +70,7 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         "backbone_dropout": (recipe.backbone_dropout == -1 or 0 <= recipe.backbone_dropout < 1, "-1 or in [0, 1)"),
         "eval_batch_size": (recipe.eval_batch_size >= 1, "at least 1"),
         "select_rows": (recipe.select_rows >= 0, "at least 0"),
+        "shards": (recipe.shards >= 1, "at least 1"),
         "forgetting_tokens": (recipe.forgetting_tokens >= 0, "at least 0"),
         "forgetting_sha256": (bool(recipe.forgetting) or not recipe.forgetting_sha256, "the hash of a text: name it"),
     }

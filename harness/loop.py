@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from harness.api import Kind, ParameterGroup
 from harness.checkpoints import Checkpoints
-from harness.compiling import Compute, backward
+from harness.compiling import PLAIN, Way
 from harness.errors import TrialFailure, UserError
-from harness.language_loss import LossFunction, loss_function
+from harness.language_loss import LossFunction
 from harness.measure import train_seconds
 from harness.prefetch import opened
 from harness.trial import Recipe
@@ -126,7 +126,7 @@ def fit(
     epochs: Iterable[Steps],
     recipe: Recipe,
     hooks: Hooks,
-    compute: Compute = backward,
+    way: Way = PLAIN,
     checkpoints: Checkpoints | None = None,
 ) -> Progress:
     """Train. `epochs` yields, for each epoch, its optimizer steps; a step is one or more micro-batches.
@@ -143,7 +143,7 @@ def fit(
     for number, steps in enumerate(epochs, start=1):
         if trainer is None:
             trainer = Trainer(model, groups, parameters, recipe, len(steps) * recipe.epochs, progress, hooks)
-            trainer.compute = compute
+            trainer.way = way
             over = checkpoints.restore(trainer) if checkpoints is not None else 0
         if number <= over:
             continue
@@ -183,7 +183,7 @@ class Trainer:
         self.curve = LossCurve(progress, total_steps)
         self.loss: LossFunction | None = None
         """Chosen on the first batch."""
-        self.compute: Compute = backward
+        self.way = PLAIN
 
     def run(self, steps: Iterator[Sequence[Batch]], checkpoints: Checkpoints | None) -> bool:
         """Take steps until there are no more, or a checkpoint is due. Returns whether there are no more."""
@@ -198,7 +198,7 @@ class Trainer:
     def _loss_function(self, first: Batch) -> LossFunction:
         device, precision = self.parameters[0].device, self.recipe.precision
         with autocast(device, precision):
-            plain = loss_function(self.model, first)
+            plain = self.way.choose(self.model, first)
 
         def loss(batch: Batch) -> Tensor:
             with autocast(device, precision):
@@ -215,7 +215,7 @@ class Trainer:
             self.progress.count(batch)
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             self.loss = self.loss or self._loss_function(moved)
-            loss += self.compute(self.loss, moved, count / sum(items))
+            loss += self.way.compute(self.loss, moved, count / sum(items))
         if self.recipe.clip > 0:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()

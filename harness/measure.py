@@ -141,7 +141,8 @@ def train_seconds(device: torch.device) -> Stopwatch:
     On a CPU the padding of each batch is inside; on a GPU a thread beside it has padded them.
     Evaluation between epochs and the start (warm-up) are left out. A run that shared its steps with others (see
     pack_trials) has no time of its own: steps of it alone were measured, of a small and of a large batch, three times
-    in turn with other trials, and added up over the steps that it took, on a line between the two sizes.
+    in turn with other trials, and added up over the steps that it took, on a line between the two sizes. Where several
+    processes hold the model (`shards`), all seconds are those of the first, which waits for the others in every step.
     """
     return Stopwatch(device)
 
@@ -215,6 +216,7 @@ def peak_memory_bytes(resident: int, growth: int | None) -> int | None:
     of the process beyond what it held before the initialisation, so libraries and data are left out. Empty where that
     cannot be read. Compare within one kind of device only. In a run that shared its steps with others the growth is
     that of the initialisation, or of its own tensors with a step and an evaluation of it alone on the largest batches.
+    Where several processes hold the model (`shards`): of the one that took most; on CUDA all of it is growth.
 
     resident: bytes of the backbone's tensors. growth: None if unknown.
     """
@@ -226,9 +228,10 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
 
-def model_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers."""
-    return tensor_bytes((*model.parameters(), *model.buffers()))
+def model_bytes(model: nn.Module, device: torch.device | None = None) -> int:
+    """Bytes of a model's parameters and buffers; with `device`, of those that lie on this kind of device."""
+    held = (*model.parameters(), *model.buffers())
+    return tensor_bytes(tensor for tensor in held if device is None or tensor.device.type == device.type)
 
 
 class MemoryGrowth:

@@ -22,6 +22,8 @@ INPUT_BYTES = 2
 """Of a layer's input alone, which gradient checkpointing keeps."""
 FLOAT = 4
 """Bytes of a float32 weight: backbones are loaded so."""
+GATHERED = 2
+"""Layers that a process has whole at a time where the others are sharded: one computes, the next is on its way."""
 TRAINED = 12
 """Bytes of gradient and both moments of AdamW for each trained scalar, float32."""
 
@@ -29,11 +31,15 @@ TRAINED = 12
 def training_bytes(counts: Counts, configuration: Any, recipe: Recipe) -> int | None:
     """Bytes of weights, gradients, optimizer state and activations with every row at full length.
 
+    Of one process where `shards` of them hold the model: its share, and the layers that are gathered at a time.
     None where the number of trained scalars depends on the weights' values.
     """
     if counts.total_params is None or counts.trainable_params is None:
         return None
-    return FLOAT * counts.total_params + TRAINED * counts.trainable_params + activation_bytes(configuration, recipe)
+    held = FLOAT * counts.total_params + TRAINED * counts.trainable_params
+    if recipe.shards > 1:
+        held = -(-held // recipe.shards) + GATHERED * FLOAT * counts.total_params // configuration.num_hidden_layers
+    return held + activation_bytes(configuration, recipe)
 
 
 def exceeds_memory(model: nn.Module, recipe: Recipe, device: torch.device) -> bool:
@@ -64,7 +70,7 @@ def activation_bytes(configuration: Any, recipe: Recipe) -> int:
 
     configuration: the backbone's, of transformers: hidden_size and num_hidden_layers are read.
     """
-    rows = recipe.batch_size // recipe.accumulation
+    rows = -(-recipe.batch_size // recipe.accumulation // recipe.shards)
     values = rows * recipe.max_length * configuration.hidden_size * (1 if recipe.precision == "bf16" else 2)
     layers = configuration.num_hidden_layers
     if recipe.gradient_checkpointing:

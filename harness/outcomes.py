@@ -17,6 +17,7 @@ from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator
 from harness.kept import KeptTensors
 from harness.loop import Progress
+from harness.placement import ALONE, Placement
 from harness.provenance import provenance
 from harness.records import Costs, RunRecord, Status
 from harness.settings import Settings
@@ -90,13 +91,18 @@ def finished(record: RunRecord, began: Began, settings: Settings) -> RunRecord:
     return dataclasses.replace(record, started_at=began.at, finished_at=began.now(), provenance=facts)
 
 
-def keeper(bench: Bench, attachment: adapt.Attachment) -> Callable[[Evaluator, int], None]:
+def keeper(
+    bench: Bench, attachment: adapt.Attachment, placement: Placement = ALONE
+) -> Callable[[Evaluator, int], None]:
     """Keeps the trained tensors of the last and the selected epoch, if the settings say so."""
     kept = KeptTensors(bench.settings.cache_root, bench.trial.id)
 
     def keep(evaluator: Evaluator, epoch: int) -> None:
-        if bench.settings.keep_adapters:
-            kept.save(epoch, attachment.stored_tensors())
+        if not bench.settings.keep_adapters:
+            return
+        tensors = placement.whole(attachment.stored_tensors())
+        if placement.leads:
+            kept.save(epoch, tensors)
             kept.drop_all_but(evaluator.kept_epochs())
 
     return keep

@@ -156,10 +156,18 @@ def check_no_dropout(model: nn.Module, below: int) -> None:
             )
 
 
-def _stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The model's layers, and their name in it."""
+def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
+    """The model's layers, and their name in it; None for a model that shows none."""
     depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return name, module
-    raise UserError(f"cache_prefix = true, but {type(model).__name__} shows no list of its layers; set it to false.")
+    return None
+
+
+def _stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    found = layer_stack(model)
+    if found is None:
+        text = f"cache_prefix = true, but {type(model).__name__} shows no list of its layers; set it to false."
+        raise UserError(text)
+    return found

@@ -16,6 +16,7 @@ from harness.executors import Executor
 from harness.plugins import Plugins, discover, make_method
 from harness.records import Member
 from harness.settings import Settings
+from harness.sharding_checks import check_devices, check_sharded, layer_classes
 from harness.trial import Backbone, Trial
 
 if TYPE_CHECKING:
@@ -42,13 +43,24 @@ class ModelCheck:
     backbone_dropout: float = -1.0
     chat_task: str = ""
     """The task whose prompts go into the tokenizer's chat template; empty if the recipe does not want it."""
+    shards: int = 1
 
 
 def check_plan(members: Sequence[Member], plugins: Plugins, settings: Settings, executor: Executor) -> None:
     """Raise UserError if data, backbones, targets, the device or the disk cannot carry this plan."""
     check_data([member.trial for member in members], plugins, settings)
+    _check_shards([member for member in members if member.trial.recipe.shards > 1], plugins, settings)
     check_disk(settings.cache_root)
     executor.call(check_models, model_checks(members, plugins))
+
+
+def _check_shards(members: Sequence[Member], plugins: Plugins, settings: Settings) -> None:
+    for member in members:
+        method = make_method(plugins.methods[member.trial.method], member.trial.parameters)
+        try:
+            check_sharded(member.trial, method, settings)
+        except UserError as error:
+            raise UserError(f"method '{member.label}' on task '{member.trial.task}': {error}") from None
 
 
 def check_data(trials: Sequence[Trial], plugins: Plugins, settings: Settings) -> None:
@@ -99,6 +111,7 @@ def model_checks(members: Sequence[Member], plugins: Plugins) -> list[ModelCheck
                 cache_prefix=trial.recipe.cache_prefix,
                 backbone_dropout=trial.recipe.backbone_dropout if trial.recipe.cache_prefix else -1.0,
                 chat_task=trial.task if trial.recipe.chat_template else "",
+                shards=trial.recipe.shards,
             )
         ] = None
     return list(checks)
@@ -128,6 +141,9 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
         method = make_method(plugins.methods[check.method], json.loads(check.parameters))
         try:
             _check_model(models[key][0], method, check)
+            if check.shards > 1:
+                check_devices(check.shards, settings)
+                layer_classes(models[key][0])
             if check.cache_prefix:
                 _check_prefix(*models[key], method, check)
         except UserError as error:

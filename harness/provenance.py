@@ -17,6 +17,7 @@ from harness.settings import Settings
 from harness.source_hashes import files_sha256
 
 LIBRARIES = (
+    "accelerate",
     "torch",
     "transformers",
     "tokenizers",

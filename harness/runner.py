@@ -18,11 +18,16 @@ from harness.api import Baseline
 from harness.bench import Bench, Stage
 from harness.checkpoints import training_checkpoints
 from harness.clocks import Began
-from harness.devices import pick_device, set_matmul_precision
+from harness.devices import set_matmul_precision
 from harness.evaluation import Evaluator, references
+from harness.executors import available_cores
+from harness.placement import ALONE, Placement
+from harness.provenance import provenance
 from harness.records import Forgetting, ParameterCounts, RunRecord
 from harness.retrying import AGAIN, may_pass
 from harness.settings import Settings
+from harness.sharding_checks import check_devices, check_sharded
+from harness.sharding_launch import Place, together
 from harness.start_training import start
 from harness.trial import Trial
 
@@ -96,32 +101,70 @@ class _Attempt:
 def _run(bench: Bench, progress: ProgressCallback) -> RunRecord:
     if isinstance(bench.method, Baseline):
         return _run_baseline(bench, bench.method)
-    device = pick_device(bench.settings.device)
+    shards, settings = bench.trial.recipe.shards, bench.settings
+    if shards == 1:
+        return run_placed(bench, progress)
+    check_sharded(bench.trial, bench.method, settings)
+    check_devices(shards, settings)
+    threads = max(1, (settings.threads or available_cores()) // shards)
+    order = (bench.trial, dataclasses.replace(settings, threads=threads), bench.least_parts)
+    record: RunRecord = together(run_shard, order, shards, threads, progress)
+    return record
+
+
+def run_shard(order: tuple[Trial, Settings, int], place: Place, say: ProgressCallback) -> RunRecord:
+    """What each of the processes does that share a trial's model; the record of the first is the trial's.
+
+    order: the trial, its settings, and the micro-batches of a step at least.
+    """
+    from harness.sharding import Sharded
+
+    trial, settings, parts = order
+    torch.set_num_threads(place.threads)
+    placement = Sharded(place, settings)
+    progress = say if placement.leads else _silent
+    record = run_placed(stages.prepare(trial, settings, parts), progress, placement)
+    placement.close()
+    facts = provenance(settings)
+    shared = {**facts, "stack": {**facts["stack"], "processes": place.ranks}}
+    return dataclasses.replace(record, provenance={**shared, **record.provenance})
+
+
+def _silent(done: int, total: int) -> None:
+    """Of several processes one is heard."""
+
+
+def run_placed(bench: Bench, progress: ProgressCallback, placement: Placement = ALONE) -> RunRecord:
+    """Run a prepared trial that has a model, where `placement` says; raises whatever goes wrong."""
+    device = placement.device(bench.settings)
     set_matmul_precision(bench.trial.recipe.precision, device)
     meter = costs.Meter()
+    placement.take_turn()
     with measure.load_seconds(device) as load:
-        stage = stages.load(bench, device)
+        stage = stages.load(bench, placement.loads_on(device))
     text = forgetting.held_out(bench.trial.recipe, stage.loaded.tokenizer, bench.settings)
     before = measure.perplexity_before(stage.model, text)
     started = start(bench, stage)
-    resident = measure.model_bytes(stage.model)
+    resident = measure.model_bytes(stage.model, device)
     with measure.MemoryGrowth(device) as memory:
         with measure.init_seconds(device) as initialisation:
             attachment, cached_seconds = stages.attach(bench, stage, started)
+        with measure.load_seconds(device) as placing:
+            stage = placement.placed(stage, attachment, device)
         meter.count(bench, stage)
         recipe = bench.trial.recipe
         recipe = dataclasses.replace(recipe, eval_batch_size=bench.shrunk(recipe.eval_batch_size))
         evaluator = Evaluator(bench.task, bench.splits, stage.loaded.tokenizer, recipe, bench.settings.cache_root)
-        keep = outcomes.keeper(bench, attachment)
-        trained = _train(bench, stage, evaluator, Callbacks(progress, keep))
+        keep = outcomes.keeper(bench, attachment, placement)
+        trained = _train(bench, stage, evaluator, Callbacks(progress, keep), placement)
         after = measure.perplexity_after(stage.model, text)
     measured = dataclasses.replace(
         meter.costs(bench, stage, trained),
-        load_seconds=load.seconds,
+        load_seconds=load.seconds + placing.seconds,
         init_seconds=initialisation.seconds + cached_seconds,
         eval_seconds=evaluator.seconds,
         start_seconds=started.seconds,
-        peak_memory_bytes=measure.peak_memory_bytes(resident, memory.bytes),
+        peak_memory_bytes=placement.largest(measure.peak_memory_bytes(resident, memory.bytes)),
         adapter_bytes=measure.adapter_bytes(attachment.stored_tensors()),
     )
     record = outcomes.sound(bench, stage, started, evaluator, measured, trained)
@@ -137,14 +180,17 @@ class Callbacks:
     """Told the evaluator and the epoch after each evaluation."""
 
 
-def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks) -> loop.Progress:
+def _train(
+    bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callbacks, placement: Placement
+) -> loop.Progress:
     """Train and evaluate after every epoch; what trains nothing is evaluated once, as epoch 0."""
     recipe = bench.trial.recipe
     total = recipe.epochs * -(-len(stage.encoded) // recipe.batch_size)
+    answering = placement.answering(stage.model, bench.task.kind)
 
     def evaluate(epoch: int) -> None:
         with measure.eval_seconds(stage.device) as watch:
-            evaluator.evaluate(stage.model, epoch)
+            evaluator.evaluate(answering, epoch)
         evaluator.seconds += watch.seconds
         callbacks.keep(evaluator, epoch)
 
@@ -154,7 +200,7 @@ def _train(bench: Bench, stage: Stage, evaluator: Evaluator, callbacks: Callback
     hooks = loop.Hooks(evaluate, lambda step: callbacks.progress(step, total))
     with prefix.cached(stage.model, stage.loaded.head, recipe.cache_prefix) as evaluator.cache:
         saved = training_checkpoints(bench.trial.id, bench, evaluator)
-        phase = stages.Phase("train", recipe, bench.method, evaluator.cache, saved)
+        phase = stages.Phase("train", recipe, bench.method, evaluator.cache, saved, placement)
         return stages.train(bench, stage, phase, hooks)
 
 

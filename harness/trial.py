@@ -72,6 +72,12 @@ class Recipe:
 
     Only without dropout there, for methods that leave the lower layers frozen; the same losses to rounding.
     """
+    shards: int = later(1)
+    """Processes that hold one model together, each its share of every weight, and compute their rows of each batch.
+
+    For a model larger than a GPU: one process on each (CPU: any number). The same losses to rounding, but for dropout,
+    which every process draws for itself; see `harness.sharding`.
+    """
 
 
 @dataclass(frozen=True)

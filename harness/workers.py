@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -27,6 +26,7 @@ from harness.executors import (
     why,
 )
 from harness.pack.plan import Pack
+from harness.processes import cause_of_death, end_with_the_parent
 from harness.records import RunRecord
 from harness.redaction import install
 from harness.retrying import AGAIN
@@ -101,7 +101,7 @@ class Workers:
             if kind == "error":
                 raise result
             return result
-        raise UserError(f"a worker process died at the start: {_cause_of_death(worker.process)}.")
+        raise UserError(f"a worker process died at the start: {cause_of_death(worker.process)}.")
 
     def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         self._packs, self._again = iter(packs), []
@@ -228,22 +228,14 @@ class Workers:
             self._again.append(_Order(order.pack, order.tries + 1, due))
         else:
             tried = f" (tried {order.tries + 1} times)" if order.tries else ""
-            self._under_way.end("failed", f"the worker process died: {_cause_of_death(worker.process)}{tried}", left)
-
-
-def _cause_of_death(process: Any) -> str:
-    code = process.exitcode
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name
-    return f"killed by {name}" + (" (out of memory is the usual cause)" if name == "SIGKILL" else "")
+            self._under_way.end("failed", f"the worker process died: {cause_of_death(worker.process)}{tried}", left)
 
 
 def _serve(pipe: Connection, settings: Settings) -> None:
     """Life of a worker: take an order, answer it, until the pipe closes."""
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
     install()  # logs of this process too
-    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    end_with_the_parent()
     while True:
         try:
             kind, order, argument = pipe.recv()
@@ -253,14 +245,6 @@ def _serve(pipe: Connection, settings: Settings) -> None:
             _run_here(order, settings, _Piped(pipe))
         else:
             pipe.send(_call_here(order, argument, settings))
-
-
-def _end_with_the_driver() -> None:
-    """Nobody would hear of what is trained after the driver was killed."""
-    driver = multiprocessing.parent_process()
-    if driver is not None:
-        driver.join()
-        os._exit(1)
 
 
 def _call_here(function: Calculation, argument: Any, settings: Settings) -> tuple[str, Any]:

@@ -65,6 +65,14 @@ def test_trained_scalars_cost_gradient_and_moments_and_unknown_ones_an_unknown_a
     assert training_bytes(Counts(None, 20, None), configuration, recipe) is None
 
 
+def test_processes_that_share_a_model_hold_a_part_of_it_two_layers_and_their_own_rows() -> None:
+    configuration = SimpleNamespace(hidden_size=8, num_hidden_layers=10)
+    recipe = Recipe(batch_size=6, max_length=4, shards=4)
+    rows = dataclasses.replace(recipe, batch_size=2, shards=1)  # the most that one of the four computes
+    held = (4 * 1000 + 12 * 120) // 4 + 2 * 4 * 1000 // 10
+    assert training_bytes(Counts(100, 20, 1000), configuration, recipe) == held + activation_bytes(configuration, rows)
+
+
 def staged(settings: Settings, **changes: Any) -> tuple[bench.Bench, bench.Stage]:
     prepared = bench.prepare(make("lora", settings, **changes), settings)
     stage = bench.load(prepared, torch.device("cpu"))

@@ -81,8 +81,9 @@ def rebuild(wanted: Wanted, settings: Settings) -> Trained:
         trained = _attached(prepared, wanted)
         _put(trained, kept)
         trained.kept, trained.agreement = True, _agreement(trained)
-        if trained.agreement == 1.0:
+        if trained.agreement == 1.0 or trial.recipe.shards > 1:
             return trained
+    _check_alone(wanted)
     trained = _attached(prepared, wanted)
     if any(parameter.requires_grad for parameter in trained.stage.model.parameters()):
         _put(trained, _train(trained))
@@ -104,6 +105,16 @@ def _check_same(prepared: Bench, wanted: Wanted) -> None:
     if found != trial.backbone:
         revisions = f"{found.revision}; run {run} had {trial.backbone.revision}"
         raise UserError(f"backbone '{trial.backbone.name}' is at {revisions}. Check --models-root.")
+
+
+def _check_alone(wanted: Wanted) -> None:
+    """Raise UserError for a training in several processes, which is not made again in this one."""
+    shards = wanted.trial.recipe.shards
+    if shards > 1:
+        raise UserError(
+            f"run {wanted.run_id} was trained in {shards} processes, and its tensors are not in the cache; "
+            "run its trial with --keep-adapters (into another --db), and export that run."
+        )
 
 
 def _attached(prepared: Bench, wanted: Wanted) -> Trained:

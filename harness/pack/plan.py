@@ -50,7 +50,8 @@ def pack_key(trial: Trial, plugins: Plugins) -> str | None:
     method, recipe, start = plugins.methods[trial.method], trial.recipe, trial.start
     updates = method.after_update is not Method.after_update
     moved = start.kind == "transfer" and start.what == "adapter"
-    if not method.packable or updates or recipe.packing or recipe.cache_prefix or moved:
+    special = recipe.packing or recipe.cache_prefix or recipe.shards > 1
+    if not method.packable or updates or special or moved:
         return None
     own = [] if start.kind == "pretrained" else [trial.task, trial.train_size, trial.seed]
     parts = [dataclasses.asdict(trial.backbone), _shape(plugins.tasks[trial.task]), _shared(recipe)]

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,8 +79,9 @@ class RayMachines:
         room = sum(self._room(node) for node in self._nodes())
         if asked or room:
             return asked or room
+        takes = wanted(self._cluster.cpus, self._gpus())
         raise UserError(
-            f"no node of the Ray cluster can carry a trial ({self._wanted()}): start such nodes, ask for less with "
+            f"no node of the Ray cluster can carry a trial ({takes}): start such nodes, ask for less with "
             "--cpus-per-trial and --gpus-per-trial, or say --jobs N to wait until there are some."
         )
 
@@ -129,8 +131,10 @@ class RayMachines:
         found = device == "auto" and any(node["Resources"].get("GPU", 0) for node in self._nodes())
         return 1.0 if device == "cuda" or found else 0.0
 
-    def _wanted(self) -> str:
-        return f"{self._cluster.cpus} CPUs" + (f", {self._gpus():g} GPUs" if self._gpus() else "")
+
+def wanted(cpus: int, gpus: float) -> str:
+    """What a trial takes of its node, for people."""
+    return f"{cpus} CPU{'s' if cpus > 1 else ''}" + (f" and {gpus:g} GPU{'s' if gpus > 1 else ''}" if gpus else "")
 
 
 def start(cpus: int) -> None:
@@ -149,6 +153,11 @@ def join(address: str) -> None:
     with _undisturbed():
         try:
             _ray().init(address=address, **_quietly())
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster answers at {address}: start one with `ray start --head`, correct --address, or "
+                "leave it out to start Ray on this machine."
+            ) from error
         except Exception as error:
             raise UserError(
                 f"the Ray cluster at {address} cannot be used: {_line(error)}. The driver has to run on one of its "
@@ -231,13 +240,18 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of that for SIGTERM; here it is put back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ray takes the signal SIGTERM for itself, and prints a line for each try to reach somebody; not in here."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # its compiled part writes past sys.stderr
     try:
         yield
     finally:
-        for number, handler in previous.items():
+        os.dup2(stderr, 2)
+        for opened in (stderr, nowhere):
+            os.close(opened)
+        for number, handler in handlers.items():
             signal.signal(number, handler)

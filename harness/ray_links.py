@@ -22,6 +22,7 @@ import ray
 from ray.exceptions import RayError
 
 from harness import node_check
+from harness.clusters import wanted
 from harness.links import Gone, ProcessLink, Refused, start_process
 from harness.node_check import Expected
 from harness.redaction import install
@@ -168,7 +169,7 @@ class RayTransport:
     """Keepers on whatever nodes have room for them."""
 
     def __init__(self, settings: Settings, cpus: int, gpus: float) -> None:
-        self._ask = f"{cpus} CPU" + ("s" if cpus != 1 else "") + (f" and {gpus:g} GPU" if gpus else "")
+        self._wanted = wanted(cpus, gpus)
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": 4, "scheduling_strategy": "SPREAD"}
         self._keepers = ray.remote(Keeper).options(**options)
         self._arguments = (settings, node_check.expected(settings), Path.cwd())
@@ -205,7 +206,7 @@ class RayTransport:
             answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
         elif none_up and not self._told:
             self._told = True
-            print(f"waiting for a node with {self._ask} to spare", file=sys.stderr)
+            print(f"waiting for a node with {self._wanted} to spare", file=sys.stderr)
         return [asked[answer] for answer in answered]
 
 

@@ -154,6 +154,11 @@ def join(address: str) -> None:
         try:
             _ray().init(address=address, **_quietly())
         except ConnectionError as error:
+            if "AuthenticationError" in str(error.__cause__):
+                raise UserError(
+                    f"the Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token, and put the token into "
+                    "~/.ray/auth_token or the file that RAY_AUTH_TOKEN_PATH names; see docs/cluster.md."
+                ) from error
             raise UserError(
                 f"no Ray cluster answers at {address}: start one with `ray start --head`, correct --address, or "
                 "leave it out to start Ray on this machine."
@@ -188,11 +193,13 @@ def check_nodes(node_ids: list[str], here: Expected) -> None:
     facts = {item.name: getattr(here, item.name) for item in dataclasses.fields(here)}
     places = [NodeAffinitySchedulingStrategy(node_id, soft=False) for node_id in node_ids]
     asked = [probe.options(scheduling_strategy=place).remote(facts) for place in places]
-    try:
-        answers = ray.get(asked, timeout=NODE_SECONDS)
-    except ray.exceptions.RayError as error:
-        raise UserError(f"a node of the Ray cluster does not answer: {_line(error)}.") from error
-    for name, problem in answers:
+    for node_id, answer in zip(node_ids, asked, strict=True):
+        try:
+            name, problem = ray.get(answer, timeout=NODE_SECONDS)
+        except ray.exceptions.TaskUnschedulableError:  # the node has just left
+            continue
+        except ray.exceptions.RayError as error:
+            raise UserError(f"node {node_id} of the Ray cluster does not answer: {_line(error)}.") from error
         if problem is not None:
             raise UserError(f"node {name} {problem}.")
 

@@ -60,6 +60,9 @@ AnyLink = TypeVar("AnyLink", bound=Link)
 class Transport(Protocol[AnyLink]):
     """Where workers come from."""
 
+    place: str
+    """What a worker must wait for before it is up, for people."""
+
     def start(self) -> AnyLink:
         """A new worker."""
         ...
@@ -110,6 +113,8 @@ class ProcessLink:
 
 class Processes:
     """Workers as processes of this machine."""
+
+    place = "this machine"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -32,8 +32,6 @@ from harness.settings import Settings
 UP, GONE = "up", "gone"
 GATHER_SECONDS = 0.002
 """How long a keeper waits for more after its process has said something: an answer costs the driver a millisecond."""
-PATIENCE_SECONDS = 15.0
-"""Without any worker for so long, the driver says what it waits for."""
 
 
 class Keeper:
@@ -169,11 +167,10 @@ class RayTransport:
     """Keepers on whatever nodes have room for them."""
 
     def __init__(self, settings: Settings, cpus: int, gpus: float) -> None:
-        self._wanted = wanted(cpus, gpus)
+        self.place = f"a node with {wanted(cpus, gpus)} to spare"
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": 4, "scheduling_strategy": "SPREAD"}
         self._keepers = ray.remote(Keeper).options(**options)
         self._arguments = (settings, node_check.expected(settings), Path.cwd())
-        self._told = False
 
     def start(self) -> RayLink:
         return RayLink(self._keepers.remote(*self._arguments))
@@ -198,15 +195,9 @@ class RayTransport:
         if spoken:
             return spoken
         asked = {link.ask(): link for link in links}
-        none_up = not any(link.up for link in links)
-        if none_up:
-            seconds = PATIENCE_SECONDS if seconds is None else min(seconds, PATIENCE_SECONDS)
         answered, _ = ray.wait(list(asked), timeout=seconds)
         if answered:  # all that have, or the first ones would always be served first
             answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
-        elif none_up and not self._told:
-            self._told = True
-            print(f"waiting for a node with {self._wanted} to spare", file=sys.stderr)
         return [asked[answer] for answer in answered]
 
 

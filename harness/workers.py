@@ -29,6 +29,9 @@ from harness.serving import READY, Call, Runner, Training
 from harness.settings import Settings
 from harness.trial import Trial
 
+PATIENCE_SECONDS = 15.0
+"""Without any worker for so long, the driver says what it waits for."""
+
 
 @dataclass(frozen=True)
 class _Order:
@@ -85,6 +88,7 @@ class Workers:
         """What was put back."""
         self._exhausted = False
         """Whether all packs have been drawn."""
+        self._none_up_since, self._told = math.inf, False
         self.runner: Runner | None = None
         """Runs a pack in the worker in place of `harness.pack.run.run_trials`; benchmarks use it."""
 
@@ -184,8 +188,21 @@ class Workers:
     def _speaking(self, seconds: float | None) -> list[_Worker]:
         """Those of the workers of which something is awaited that have something to say."""
         awaited = [worker for worker in self._workers if worker.order is not None or not worker.link.up]
-        links = self._transport.wait([worker.link for worker in awaited], seconds)
+        links = self._transport.wait([worker.link for worker in awaited], self._told_patience(seconds))
         return [worker for worker in awaited if worker.link in links]
+
+    def _told_patience(self, seconds: float | None) -> float | None:
+        """So long, or less as long as no worker is up: that is told after a while."""
+        now = time.monotonic()
+        if any(worker.link.up for worker in self._workers):
+            self._none_up_since = math.inf
+            return seconds
+        self._none_up_since = min(self._none_up_since, now)
+        left = self._none_up_since + PATIENCE_SECONDS - now
+        if left <= 0 and not self._told:
+            print(f"waiting for {self._transport.place}", file=sys.stderr)
+        self._told = left <= 0
+        return seconds if self._told else min(left, math.inf if seconds is None else seconds)
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do if nobody says anything."""

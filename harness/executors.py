@@ -64,6 +64,38 @@ class Executor(Protocol):
         ...
 
 
+class Machines(Protocol):
+    """Where executors run their trials."""
+
+    def jobs(self, asked: int) -> int:
+        """Trials at a time; asked: 0 for as many as there is room for."""
+        ...
+
+    def executor(self, jobs: int) -> Executor:
+        """One that runs so many trials at a time."""
+        ...
+
+    def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+class ThisMachine:
+    """The machine that the driver runs on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def jobs(self, asked: int) -> int:
+        return asked or automatic_jobs(self._settings)
+
+    def executor(self, jobs: int) -> Executor:
+        return make_executor(jobs, self._settings)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 def make_executor(jobs: int, settings: Settings) -> Executor:
     """One job runs in this process, several in as many worker processes that share the cores.
 

@@ -102,14 +102,6 @@ class Leases:
         connection.execute(taken.values(owner=self.owner, expires_at=now + timedelta(seconds=self._seconds)))
         return free
 
-    def release(self, trial_ids: Iterable[str]) -> None:
-        """Give back what this driver has of the trials."""
-        ids = list(trial_ids)
-        with self._store.database.writing() as connection:
-            for part in _chunks(ids):
-                mine = (Lease.owner == self.owner, Lease.trial_id.in_(part))
-                connection.execute(sa.delete(Lease).where(*mine))
-
     def add_own(self, run_id: str) -> None:
         """Say that a run was stored by this driver."""
         self._own.add(run_id)

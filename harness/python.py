@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 
 from harness.campaign import Request, execute
+from harness.clusters import Cluster
 from harness.export.loading import load_adapter
 from harness.overrides import Override
 from harness.progress import make_reporter
@@ -37,6 +38,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
     jobs: int = 1,
+    cluster: Cluster | None = None,
     **filters: Unpack[FilterOptions],
 ) -> pd.DataFrame:
     """Run what is missing of a suite (built-in name or TOML file) and return the results of the selected part.
@@ -45,13 +47,14 @@ def run(
     overrides: method parameters and recipe fields to change, as `--set` does: `{"lora.r": 16, "epochs": 1}`.
     jobs: trials at a time; 1 runs in this process, 0 chooses by the machine. More than one starts processes:
     call it under `if __name__ == "__main__":` in a script.
+    cluster: `harness.clusters.Cluster()`, to run trials on a Ray cluster as `--executor ray` does.
 
     Raises UserError for wrong use, KeyboardInterrupt if the user interrupted (what was finished is stored).
     """
     changes = tuple(Override(key, value) for key, value in (overrides or {}).items())
     wanted: dict[str, Any] = {name: tuple(values) for name, values in filters.items()}  # type: ignore[arg-type]
     selection = Selection(Filters(**wanted), changes)
-    request = Request(suite, selection, settings or Settings(), db, jobs)
+    request = Request(suite, selection, settings or Settings(), db, jobs, cluster=cluster)
     info, outcome = execute(request, lambda tasks: make_reporter(tasks, quiet=True))
     if outcome.interrupted:
         raise KeyboardInterrupt

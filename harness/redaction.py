@@ -21,7 +21,7 @@ SHORTEST = 6
 _SECRET_NAMES = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(^|_)AUTH", re.I
 )
-_NO_SECRETS = frozenset({"TOKENIZERS_PARALLELISM", "SSH_AUTH_SOCK"})
+_NO_SECRETS = frozenset({"TOKENIZERS_PARALLELISM", "SSH_AUTH_SOCK", "RAY_AUTH_MODE"})
 _SHAPES = tuple(
     re.compile(pattern)
     for pattern in (

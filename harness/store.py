@@ -146,15 +146,18 @@ class Store:
             rows.insert_trials(connection, (member.trial for member in suite.members))
             rows.insert_members(connection, suite)
 
-    def add_run(self, record: RunRecord) -> str:
+    def add_run(self, record: RunRecord, lease_of: str = "") -> str:
         """Append one run, whole or not at all. Returns its id, 12 hexadecimal digits.
 
+        lease_of: the driver (`harness.leases`) whose lease of the trial ends in the same moment.
         Its method and task must have been described. A run that calls itself ok and has a score or loss that
         is not finite is stored as diverged, with NULL for the number.
         """
         with self.database.writing() as connection:
             rows.insert_trials(connection, [record.trial])
             rows.set_weights_hash(connection, record)
+            mine = (schema.Lease.owner == lease_of, schema.Lease.trial_id == record.trial.id)
+            connection.execute(sa.delete(schema.Lease).where(*mine))
             return rows.insert_run(connection, record)
 
     # ------------------------------------------------------------------------------------- reading

@@ -6,6 +6,7 @@ initialisation and dropout seeds, so that comparisons between methods are paired
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -135,13 +136,13 @@ class Trial:
     """Training rows; 0 means all that the task has."""
     start: Start = field(default_factory=Start)
 
-    @property
+    @functools.cached_property
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces; see `harness.api.later` for what it leaves out."""
         parts = {"recipe": settings_of(self.recipe), "start": settings_of(self.start)}
         return json.dumps({**asdict(self), **parts}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the canonical JSON."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]

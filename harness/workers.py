@@ -1,19 +1,17 @@
-"""Worker processes: each runs one trial at a time, and one that dies costs its trial, not the others."""
+"""Workers beside the process that drives: each runs one pack at a time; one that dies costs its trial, not the others.
+
+What is done when is decided here; `links` (processes of this machine) and `ray_links` say how workers are spoken with.
+"""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import signal
+import sys
 import time
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from harness.clocks import Began
 from harness.errors import Stop, UserError
 from harness.executors import (
     Calculation,
@@ -22,19 +20,17 @@ from harness.executors import (
     available_cores,
     interrupts_deferred,
     interrupts_ignored,
-    unfinished,
     why,
 )
+from harness.links import Gone, Processes, Refused, Transport
 from harness.pack.plan import Pack
-from harness.processes import cause_of_death, end_with_the_parent
-from harness.records import RunRecord
-from harness.redaction import install
 from harness.retrying import AGAIN
+from harness.serving import READY, Call, Runner, Training
 from harness.settings import Settings
 from harness.trial import Trial
 
-READY = "ready"
-"""What a worker says when its libraries are loaded: from here on a trial's time counts."""
+PATIENCE_SECONDS = 15.0
+"""Without any worker for so long, the driver says what it waits for."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +45,9 @@ class _Order:
 
 @dataclass
 class _Worker:
-    """One process, the pipe to it, and the trials that it has been given and not handed back."""
+    """One worker, and the trials that it has been given and not handed back."""
 
-    process: Any
-    pipe: Connection
+    link: Any
     order: _Order | None = None
     left: dict[str, Trial] = field(default_factory=dict)
     ready: float | None = None
@@ -60,6 +55,8 @@ class _Worker:
     heard: float = 0.0
     """When it last said something."""
     overran: bool = False
+    vain: int = 0
+    """How many before it in its place were gone before they were up."""
 
     def deadline(self, timeout: float) -> float:
         """When its time is up: a lone trial has `timeout` seconds; a pack as many for each of its trials, and may not
@@ -74,78 +71,86 @@ class _Worker:
 class Workers:
     """Runs trials in processes of their own. One that dies costs its trial, not the others.
 
-    A process that was killed (by the system, for memory; by an operator) is no fault of its trial, which is tried
-    again after a while; a process that ended otherwise is.
+    A process that was killed (by the system, for memory; by an operator) or was lost with its machine is no fault of
+    its trial, which is tried again after a while; a process that ended otherwise is.
     """
 
-    def __init__(self, jobs: int, settings: Settings) -> None:
-        self._settings = replace(settings, threads=settings.threads or max(1, available_cores() // jobs))
-        self._context = multiprocessing.get_context("spawn")
+    def __init__(self, jobs: int, settings: Settings, transport: Transport[Any] | None = None) -> None:
+        """transport: where workers come from; None: `jobs` processes of this machine, which share its cores."""
+        self._settings = settings
+        if transport is None:
+            shared = replace(settings, threads=settings.threads or max(1, available_cores() // jobs))
+            transport = Processes(shared)
+        self._transport = transport
         self._jobs = jobs
         self._workers: list[_Worker] = []
         self._again: list[_Order] = []
         """What was put back."""
+        self._exhausted = False
+        """Whether all packs have been drawn."""
+        self._none_up_since, self._told = math.inf, False
+        self.runner: Runner | None = None
+        """Runs a pack in the worker in place of `harness.pack.run.run_trials`; benchmarks use it."""
 
     def call(self, function: Calculation, argument: Any) -> Any:
         self._open()
+        cause = ""
         for _ in range(1 + len(AGAIN)):
-            worker = self._workers[0]
+            worker = self._first_up()
             try:
-                worker.pipe.send(("call", function, argument))
-                kind, result = worker.pipe.recv()
-            except (EOFError, OSError):
-                self._bury(worker)
-                if worker.process.exitcode != -signal.SIGKILL:
+                worker.link.send(Call(function, argument))
+                kind, result = worker.link.receive()
+            except Gone as gone:
+                cause = gone.cause
+                self._bury(worker, gone)
+                if not (gone.killed or gone.lost):
                     break
                 continue
             if kind == "error":
                 raise result
             return result
-        raise UserError(f"a worker process died at the start: {cause_of_death(worker.process)}.")
+        raise UserError(f"a worker process died at the start: {cause}.")
 
     def run(self, packs: Iterable[Pack], listener: Listener) -> None:
-        self._packs, self._again = iter(packs), []
+        self._packs, self._again, self._exhausted = iter(packs), [], False
         self._under_way = UnderWay(listener)
         self._open()
         try:
-            while self._assigned() or self._again:
+            while self._assigned() or self._again or not self._exhausted:
                 self._listen()
-        except (KeyboardInterrupt, Stop) as end:
+        except (KeyboardInterrupt, Stop, UserError) as end:
             with interrupts_ignored():
                 for worker in self._busy():
-                    worker.process.terminate()
+                    worker.link.kill()
                     worker.order = None
-                self._under_way.end("interrupted", why(end))
+                self._under_way.end("interrupted", str(end) if isinstance(end, UserError) else why(end))
             raise
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.process.terminate()
+            worker.link.kill()
         for worker in self._workers:
-            worker.process.join(timeout=5)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.pipe.close()
+            worker.link.close()
 
     def _open(self) -> None:
-        self._workers = self._workers or [self._start() for _ in range(self._jobs)]
+        self._workers = self._workers or [_Worker(self._transport.start()) for _ in range(self._jobs)]
 
-    def _start(self) -> _Worker:
-        here, there = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(there, self._settings), daemon=True)
-        with interrupts_ignored():  # inherited: Ctrl-C is the driver's to handle
-            process.start()
-        there.close()
-        return _Worker(process, here)
+    def _first_up(self) -> _Worker:
+        """A worker that takes orders, waited for."""
+        while True:
+            for worker in self._workers:
+                if worker.link.up:
+                    return worker
+            for worker in self._speaking(None):
+                self._hear(worker)
 
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.order is not None]
 
     def _assigned(self) -> bool:
         """Give every idle worker something to do, as far as there is something; whether any is at work then."""
-        for worker in self._workers:
-            if worker.order is None and (order := self._next_order()) is not None:
+        for worker in list(self._workers):
+            if worker.link.up and worker.order is None and (order := self._next_order()) is not None:
                 self._assign(worker, order)
         return bool(self._busy())
 
@@ -157,6 +162,7 @@ class Workers:
             self._again.remove(due)
             return due
         pack = next(self._packs, None)
+        self._exhausted = pack is None
         return None if pack is None else _Order(pack)
 
     def _assign(self, worker: _Worker, order: _Order) -> None:
@@ -164,35 +170,53 @@ class Workers:
         if len(order.pack) == 1:
             self._under_way.started(order.pack[0])
         try:
-            worker.pipe.send(("pack", order.pack, None))
-        except OSError:
-            self._bury(worker)
+            worker.link.send(Training(order.pack, self.runner))
+        except Gone as gone:
+            self._bury(worker, gone)
 
     def _listen(self) -> None:
         """Wait until a worker says something, dies or overruns its time, or an order is due, and act on it."""
-        busy = {worker.pipe: worker for worker in self._busy()}
-        for pipe in wait(list(busy), self._patience()):
-            with interrupts_deferred():  # what is read from the pipe is stored, or Ctrl-C would lose it
-                self._hear(busy[pipe])  # type: ignore[index]
+        for worker in self._speaking(self._patience()):
+            with interrupts_deferred():  # what is received is stored, or Ctrl-C would lose it
+                self._hear(worker)
         now = time.monotonic()
         for worker in self._busy():
             if not worker.overran and worker.deadline(self._settings.timeout) <= now:
                 worker.overran = True
-                worker.process.kill()  # what it had said before is still in the pipe, and heard before its end
+                worker.link.kill()  # what it had said before is still to be received, and heard before its end
+
+    def _speaking(self, seconds: float | None) -> list[_Worker]:
+        """Those of the workers of which something is awaited that have something to say."""
+        awaited = [worker for worker in self._workers if worker.order is not None or not worker.link.up]
+        links = self._transport.wait([worker.link for worker in awaited], self._told_patience(seconds))
+        return [worker for worker in awaited if worker.link in links]
+
+    def _told_patience(self, seconds: float | None) -> float | None:
+        """So long, or less as long as no worker is up: that is told after a while."""
+        now = time.monotonic()
+        if any(worker.link.up for worker in self._workers):
+            self._none_up_since = math.inf
+            return seconds
+        self._none_up_since = min(self._none_up_since, now)
+        left = self._none_up_since + PATIENCE_SECONDS - now
+        if left <= 0 and not self._told:
+            print(f"waiting for {self._transport.place}", file=sys.stderr)
+        self._told = left <= 0
+        return seconds if self._told else min(left, math.inf if seconds is None else seconds)
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do if nobody says anything."""
         due = [worker.deadline(self._settings.timeout) for worker in self._busy() if not worker.overran]
-        if len(self._busy()) < len(self._workers):
-            due += [order.not_before for order in self._again]
+        if any(worker.link.up and worker.order is None for worker in self._workers):
+            due += [order.not_before for order in self._again] + ([] if self._exhausted else [0.0])
         nearest = min(due, default=math.inf)
         return None if math.isinf(nearest) else max(0.0, nearest - time.monotonic())
 
     def _hear(self, worker: _Worker) -> None:
         try:
-            kind, content = worker.pipe.recv()
-        except (EOFError, OSError):
-            self._bury(worker)
+            kind, content = worker.link.receive()
+        except Gone as gone:
+            self._bury(worker, gone)
             return
         worker.heard = time.monotonic()
         if kind == READY:
@@ -206,87 +230,37 @@ class Workers:
             if not worker.left:
                 worker.order = None
                 if worker.overran:  # it was done just in time, and ended all the same: nobody is to be given to it
-                    self._bury(worker)
+                    self._bury(worker, Gone("", killed=True))
             self._under_way.finished(content)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: _Worker, gone: Gone) -> None:
         """Put a new worker in the place of a dead one, and its trials back in smaller packs; a lone one has ended."""
-        worker.process.join(timeout=5)
-        worker.pipe.close()
-        self._workers[self._workers.index(worker)] = self._start()
+        self._succeed(worker, gone)
         left, order = tuple(worker.left.values()), worker.order
         if order is None or not left:
             return
-        if len(order.pack) > 1:
+        again = order.tries < len(AGAIN) and not worker.overran
+        if again and (gone.lost or (gone.killed and len(order.pack) == 1)):
+            self._again.append(_Order(left, order.tries + 1, time.monotonic() + AGAIN[order.tries]))
+        elif len(order.pack) > 1:
             half = -(-len(left) // 2)
             self._again += [_Order(pack) for pack in (left[:half], left[half:]) if pack]
         elif worker.overran:
             reason = f"it took longer than {self._settings.timeout:g} s, the limit that was set"
             self._under_way.end("timeout", reason, left)
-        elif worker.process.exitcode == -signal.SIGKILL and order.tries < len(AGAIN):
-            due = time.monotonic() + AGAIN[order.tries]
-            self._again.append(_Order(order.pack, order.tries + 1, due))
         else:
             tried = f" (tried {order.tries + 1} times)" if order.tries else ""
-            self._under_way.end("failed", f"the worker process died: {cause_of_death(worker.process)}{tried}", left)
+            self._under_way.end("failed", f"the worker process died: {gone.cause}{tried}", left)
 
-
-def _serve(pipe: Connection, settings: Settings) -> None:
-    """Life of a worker: take an order, answer it, until the pipe closes."""
-    os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
-    install()  # logs of this process too
-    end_with_the_parent()
-    while True:
-        try:
-            kind, order, argument = pipe.recv()
-        except EOFError:
+    def _succeed(self, worker: _Worker, gone: Gone) -> None:
+        """Put another in the place of a worker that is gone; none where that has been of no use."""
+        place = self._workers.index(worker)
+        vain = 0 if worker.link.up else worker.vain + 1
+        if not isinstance(gone, Refused) and vain <= len(AGAIN):
+            self._workers[place] = _Worker(self._transport.replace(worker.link), vain=vain)
             return
-        if kind == "pack":
-            _run_here(order, settings, _Piped(pipe))
-        else:
-            pipe.send(_call_here(order, argument, settings))
-
-
-def _call_here(function: Calculation, argument: Any, settings: Settings) -> tuple[str, Any]:
-    try:
-        return "result", function(argument, settings)
-    except UserError as error:
-        return "error", UserError(str(error))
-    except Exception:
-        return "error", RuntimeError(traceback.format_exc())
-
-
-class _Piped:
-    """A worker's listener: tells the process that drives, and keeps which trials have not ended."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self.ended: set[str] = set()
-
-    def ready(self) -> None:
-        self._pipe.send((READY, None))
-
-    def started(self, trial: Trial) -> None:
-        self._pipe.send(("started", trial))
-
-    def progress(self, trial: Trial, done: int, total: int) -> None:
-        self._pipe.send(("progress", (trial, done, total)))
-
-    def finished(self, record: RunRecord) -> None:
-        self.ended.add(record.trial.id)
-        self._pipe.send(("record", record))
-
-
-def _run_here(pack: Pack, settings: Settings, piped: _Piped) -> None:
-    began = Began()
-    listener = UnderWay(piped)
-    try:
-        from harness.pack.run import run_trials
-
-        piped.ready()
-        run_trials(pack, settings, listener)
-    except (Exception, SystemExit) as error:  # the runner itself failed: its trials are lost, the worker is not
-        for trial in pack:
-            if trial.id not in piped.ended:
-                record = unfinished(trial, began, "failed", f"{type(error).__name__}: {error}".split("\n")[0])
-                listener.finished(replace(record, traceback=traceback.format_exc()))
+        del self._workers[place]
+        worker.link.close()
+        if not self._workers:
+            raise UserError(f"no worker can begin: {gone.cause}")
+        print(f"a worker less: {gone.cause}", file=sys.stderr)

@@ -88,16 +88,15 @@ def check_rules(store: Store) -> None:
     assert first.take(trials[:2]) == list(trials[:2])
     assert second.take(trials) == list(trials[2:])
     assert first.take(trials[:1]) == list(trials[:1])  # its own again
-    run_id = store.add_run(record_of(trials[0], "failed"))
-    first.add_own(run_id)
-    first.release([trials[0].id])
+    first.add_own(store.add_run(record_of(trials[0], "failed"), first.owner))
+    assert holders(store) == {trials[1].id: first.owner, **{trial.id: second.owner for trial in trials[2:]}}
     assert second.take(trials[:1]) == []  # has ended there, though badly
     assert second.ended_elsewhere([t.id for t in trials]) == {trials[0].id: "failed"}
     assert first.ended_elsewhere([t.id for t in trials]) == {}
     later = Leases(store, trials, elsewhere("c"))
     assert later.take(trials[:1]) == list(trials[:1])  # a driver that began after that may try again
-    second.release([trials[1].id])  # not its own
-    assert second.take(trials[1:2]) == []
+    store.add_run(record_of(trials[1], "failed"), second.owner)  # which has no lease of it
+    assert holders(store)[trials[1].id] == first.owner
 
 
 def check_an_expired_lease_is_free(store: Store) -> None:
@@ -131,13 +130,18 @@ def check_a_failure_elsewhere_is_told(store: Store) -> Outcome:
 
     def ends_there(trial: Trial) -> None:
         if trial.id == members[2].trial.id:
-            store.add_run(record_of(held, "diverged"))
-            other.release([held.id])
+            store.add_run(record_of(held, "diverged"), other.owner)
 
     executor.before = ends_there
     outcome = run_members(members, store, executor, Silent())
     assert (outcome.ok, outcome.failed, outcome.elsewhere, outcome.left) == (2, 1, 0, 0)
     return outcome
+
+
+def holders(store: Store) -> dict[str, str]:
+    """Trials of which somebody has a lease, and who."""
+    with store.reading() as connection:
+        return {row.trial_id: row.owner for row in connection.execute(sa.select(Lease.trial_id, Lease.owner))}
 
 
 def elsewhere(name: str) -> str:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks import (
     _common,
     _rows,
+    cluster,
     dropout_scores,
     llm_step,
     overhead,
@@ -193,7 +194,9 @@ def test_sides_take_turns() -> None:
     assert "".join(order) == "abbaab"
 
 
-@pytest.mark.parametrize("module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite, site])
+@pytest.mark.parametrize(
+    "module", [vs_peft, solo, scaling, overhead, dropout_scores, llm_step, starter_suite, site, cluster]
+)
 def test_the_command_kept_repeats_the_run_and_names_no_folder(module: object, tmp_path: Path) -> None:
     options = module.parsed([*TOY, "--out", str(tmp_path)])  # type: ignore[attr-defined]
     words = shlex.split(options.command)

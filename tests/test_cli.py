@@ -248,10 +248,21 @@ def _targets(db: Path | None, folder: Path) -> list[Path]:
         (["--plugin", "none.py"], "plugin file"),
         (["--device", "quantum"], "device 'quantum' cannot be used"),
         (["--jobs", "many"], "--jobs many: give a number from 1 on, or auto."),
+        (["--executor", "rai"], "unknown executor 'rai' in --executor: did you mean 'ray'?"),
+        (["--address", "head:6379"], "--address is for --executor ray; say that too, or leave it out."),
+        (["--gpus-per-trial", "1"], "--gpus-per-trial is for --executor ray; say that too, or leave it out."),
+        (["--executor", "ray", "--cpus-per-trial", "0"], "--cpus-per-trial 0: give a number from 1 on."),
+        (["--executor", "ray", "--gpus-per-trial", "1"], "--gpus-per-trial 1 is of no use with --device cpu."),
+        (["--executor", "ray", "--device", "cuda:1"], "--device cuda:1: Ray chooses the GPU of a trial; say --device"),
     ],
 )
 def test_wrong_options_are_one_line(refused: Callable[..., str], arguments: list[str], message: str) -> None:
     assert message in refused(*arguments)
+
+
+def test_ray_that_is_not_installed_is_one_line(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert refused("--executor", "ray") == "error: --executor ray needs Ray: pip install 'peft-harness[ray]'.\n"
 
 
 @pytest.mark.parametrize(

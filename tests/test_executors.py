@@ -116,7 +116,7 @@ def test_workers_record_an_interrupt_for_every_trial_under_way(settings: Setting
     workers = Workers(2, settings)
     with pytest.raises(KeyboardInterrupt):
         workers.run([(make_trial(seed=seed),) for seed in range(4)], heard)
-    processes = [worker.process for worker in workers._workers]
+    processes = [worker.link.process for worker in workers._workers]
     workers.close()
     assert [(record.trial.seed, record.status) for record in heard.records] == [(0, "interrupted"), (1, "interrupted")]
     assert not any(process.is_alive() for process in processes)

@@ -15,7 +15,7 @@ from test_executors import Scripted
 from typer.testing import CliRunner
 
 import harness
-from harness import campaign
+from harness import executors
 from harness.cli import app
 from harness.executors import Listener
 from harness.pack.plan import Pack
@@ -76,7 +76,7 @@ def run(db: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`run --suite starter` on one task with the executor, and what it printed."""
 
     def invoke(executor: Scored, *options: str, rows: Sequence[str] = ROWS, task: str = "paraphrase") -> Any:
-        monkeypatch.setattr(campaign, "make_executor", lambda jobs, settings: executor)
+        monkeypatch.setattr(executors, "make_executor", lambda jobs, settings: executor)
         asked = ["run", "--suite", "starter", "--task", task, "--grid", "main", *rows, "--db", str(db), *options]
         return CliRunner().invoke(app, asked)
 

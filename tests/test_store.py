@@ -96,6 +96,19 @@ def test_a_run_comes_back_as_it_went_in(store: Store) -> None:
     assert details.record.trial.id == record.trial.id
 
 
+def test_a_log_is_kept_while_many_runs_are_stored_and_others_read_them_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "leaderboard.db"
+    with open_store(str(file)) as store, open_store(str(file)) as other:
+        fill(store, [make_record()])
+        with store.database.kept_open():
+            before = file.read_bytes()
+            run_id = store.add_run(make_record(seed=1))
+            assert file.read_bytes() == before  # nothing is written back
+            assert other.run(run_id).record.trial.seed == 1
+        assert file.read_bytes() != before
+        assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_failure_comes_back_with_reason_and_traceback(store: Store) -> None:
     record = make_record(status="oom", reason="needs 9 GB", traceback="Traceback ...", scores=[], parameters=None)
     found = store.run(store.add_run(record)).record

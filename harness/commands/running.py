@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.faults import Faults
+from harness.commands.machines import Where
 from harness.commands.options import DATABASE, AsJson, Choice, Database, Places, expanded
 from harness.commands.output import print_json, print_table
 from harness.commands.separating import Further, print_separation
@@ -37,7 +38,11 @@ class Manner:
 
     db: Database = DATABASE
     jobs: Annotated[
-        str, typer.Option(metavar="N|auto", help="Trials at a time; auto: one per core (at most 4), one on a GPU.")
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Trials at a time; auto: one per core (at most 4), one on a GPU; with ray what its nodes carry.",
+        ),
     ] = "auto"
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no leaderboard.")] = False
     json: AsJson = False
@@ -93,7 +98,7 @@ class Manner:
 
 
 @expanded
-def run(choice: Choice, places: Places, manner: Manner, faults: Faults, further: Further) -> None:
+def run(choice: Choice, places: Places, manner: Manner, where: Where, faults: Faults, further: Further) -> None:
     """Run what is missing of a suite, and print its leaderboard. Exit code 1 if a trial did not end well."""
     from harness.campaign import execute
     from harness.progress import make_reporter
@@ -101,7 +106,8 @@ def run(choice: Choice, places: Places, manner: Manner, faults: Faults, further:
     request = _request(choice, places, manner.db, manner.job_count())
     goal = further.goal()
     settings = faults.applied(manner.applied(request.settings))
-    request = dataclasses.replace(request, settings=settings, goal=goal, conduct=faults.conduct())
+    cluster = where.cluster(settings)
+    request = dataclasses.replace(request, settings=settings, goal=goal, conduct=faults.conduct(), cluster=cluster)
     with _termination_interrupts():
         info, outcome = execute(request, lambda tasks: make_reporter(tasks, manner.quiet))
     if manner.json:

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,17 @@ from lease_support import Quick
 from pack_support import Heard, assert_as_alone, make_trial, together
 
 from harness import clocks, execution, runner
+from harness import workers as worker_processes
 from harness.clocks import Began
 from harness.errors import Stop, Unavailable, UserError
 from harness.execution import Conduct, run_members
 from harness.executors import InProcess, UnderWay, interrupts_deferred, make_executor
+from harness.links import Gone, Refused
 from harness.progress import Silent
 from harness.records import Member, RunRecord
+from harness.retrying import AGAIN
 from harness.runner import run_trial
+from harness.serving import Message
 from harness.settings import Settings
 from harness.store import Store, open_store
 from harness.trial import Trial
@@ -135,7 +139,7 @@ def test_what_hangs_in_c_code_or_waits_for_rows_runs_out_of_time(faulty: Setting
 def test_a_pack_has_time_for_each_of_its_trials_but_may_not_be_silent_for_longer_than_one(settings: Settings) -> None:
     def worker(trials: int, heard: float) -> _Worker:
         pack: Any = (planned_trial(),) * trials
-        return _Worker(None, None, _Order(pack), {}, ready=100.0, heard=heard)  # type: ignore[arg-type]
+        return _Worker(None, _Order(pack), {}, ready=100.0, heard=heard)
 
     assert worker(1, heard=109.0).deadline(10.0) == 110.0
     assert worker(4, heard=105.0).deadline(10.0) == 115.0
@@ -143,51 +147,104 @@ def test_a_pack_has_time_for_each_of_its_trials_but_may_not_be_silent_for_longer
     assert worker(4, heard=105.0).deadline(0.0) == math.inf
 
 
-def test_a_pack_that_overran_goes_on_in_halves_and_a_lone_trial_has_ended(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Ended:
-        exitcode = -signal.SIGKILL
+class DeadLink:
+    """A worker that has said its last words already."""
 
-        def join(self, timeout: float) -> None: ...
-        def close(self) -> None: ...
+    def __init__(self, said: Sequence[Message] = (), up: bool = True, end: Gone | None = None) -> None:
+        self.said, self.up, self.end = list(said), up, end or Gone("dead")
 
-    heard, ended = Heard(), Ended()
-    workers = Workers(1, settings)
-    monkeypatch.setattr(workers, "_start", lambda: _Worker(ended, ended))  # type: ignore[arg-type]
+    def send(self, order: object) -> None:
+        raise self.end
+
+    def receive(self) -> Message:
+        if self.said:
+            return self.said.pop(0)
+        raise self.end
+
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Dead:
+    """Where no worker lives."""
+
+    place = "nowhere"
+
+    def __init__(self, up: bool = True, end: Gone | None = None) -> None:
+        self.up, self.end, self.started = up, end, 0
+
+    def start(self) -> DeadLink:
+        self.started += 1
+        return DeadLink((), self.up, self.end)
+
+    def replace(self, link: DeadLink) -> DeadLink:
+        return self.start()
+
+    def wait(self, links: Sequence[DeadLink], seconds: float | None) -> Sequence[DeadLink]:
+        return links
+
+
+def test_a_pack_that_overran_goes_on_in_halves_and_a_lone_trial_has_ended(settings: Settings) -> None:
+    heard, workers = Heard(), Workers(1, settings, Dead())
     workers._under_way = UnderWay(heard)
     trials = tuple(planned_trial(seed=seed) for seed in range(4))
     for trial in trials:
         workers._under_way.started(trial)
     for pack, left in ((trials, trials[1:]), (trials[3:], trials[3:])):
-        busy: Any = _Worker(ended, ended, _Order(pack), {trial.id: trial for trial in left}, overran=True)  # type: ignore[arg-type]
+        busy = _Worker(DeadLink(), _Order(pack), {trial.id: trial for trial in left}, overran=True)
         workers._workers = [busy]
-        workers._bury(busy)
+        workers._bury(busy, Gone("killed", killed=True))
     assert [order.pack for order in workers._again] == [trials[1:3], trials[3:]]
     assert [(record.trial.seed, record.status) for record in heard.records.values()] == [(3, "timeout")]
 
 
-def test_a_record_that_came_just_in_time_counts_and_its_worker_gets_no_more(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Ended:
-        exitcode = -signal.SIGKILL
-
-        def join(self, timeout: float) -> None: ...
-        def close(self) -> None: ...
-        def recv(self) -> tuple[str, RunRecord]:
-            return "record", make_record()
-
-    heard, ended, fresh = Heard(), Ended(), object()
-    workers = Workers(1, settings)
-    monkeypatch.setattr(workers, "_start", lambda: fresh)
+def test_a_record_that_came_just_in_time_counts_and_its_worker_gets_no_more(settings: Settings) -> None:
+    heard, workers = Heard(), Workers(1, settings, Dead())
     workers._under_way = UnderWay(heard)
     trial = make_record().trial
-    busy: Any = _Worker(ended, ended, _Order((trial,)), {trial.id: trial}, overran=True)  # type: ignore[arg-type]
+    busy = _Worker(DeadLink([("record", make_record())]), _Order((trial,)), {trial.id: trial}, overran=True)
     workers._workers = [busy]
     workers._hear(busy)
     assert [record.status for record in heard.records.values()] == ["ok"]
-    assert workers._workers == [fresh]
+    assert workers._workers != [busy]
+
+
+def test_a_pack_that_is_lost_with_its_machine_is_put_back_whole_and_a_killed_one_in_halves(settings: Settings) -> None:
+    workers = Workers(1, settings, Dead())
+    trials = tuple(planned_trial(seed=seed) for seed in range(3))
+    lost, killed = Gone("its node was lost", lost=True), Gone("killed", killed=True)
+    for gone, tries, put_back in (
+        (lost, 0, [trials]),
+        (killed, 0, [trials[:2], trials[2:]]),
+        (lost, len(AGAIN), [trials[:2], trials[2:]]),
+    ):
+        workers._again = []
+        busy = _Worker(DeadLink(), _Order(trials, tries), {trial.id: trial for trial in trials})
+        workers._workers = [busy]
+        workers._bury(busy, gone)
+        assert [order.pack for order in workers._again] == put_back
+
+
+def test_a_place_where_no_worker_comes_up_is_given_up_and_the_last_one_ends_the_plan(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers = Workers(2, settings, Dead(up=False, end=Refused("node x has no folder /data.")))
+    with pytest.raises(UserError, match="no worker can begin: node x has no folder /data"):
+        workers.run([(planned_trial(),)], Heard())
+    assert capsys.readouterr().err == "a worker less: node x has no folder /data.\n"
+    dead = Dead(up=False, end=Gone("lost", lost=True))
+    with pytest.raises(UserError, match="no worker can begin: lost"):
+        Workers(1, settings, dead).run([(planned_trial(),)], Heard())
+    assert dead.started == 1 + len(AGAIN)
+
+
+def test_a_worker_that_died_at_rest_costs_no_other_trial_its_turn(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_processes, "AGAIN", ())
+    heard, trials = Heard(), [planned_trial(seed=seed) for seed in range(2)]
+    Workers(1, settings, Dead(end=Gone("exit code 3"))).run([(trial,) for trial in trials], heard)
+    assert [record.reason for record in heard.records.values()] == ["the worker process died: exit code 3"] * 2
 
 
 # ------------------------------------------------------------------------- the machine
@@ -227,11 +284,11 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def add_run(self, record: RunRecord) -> str:
+    def add_run(self, record: RunRecord, lease_of: str = "") -> str:
         if self.failures:
             self.failures -= 1
             raise Unavailable("no space left on the disk")
-        return self.store.add_run(record)
+        return self.store.add_run(record, lease_of)
 
 
 def stored(store: Store) -> dict[int, list[str]]:

@@ -111,11 +111,7 @@ def test_a_lease_runs_out_unless_it_is_renewed(url: str) -> None:
 def test_rows_that_another_driver_is_about_to_take_are_skipped_and_not_waited_for(url: str) -> None:
     with open_store(url) as store, open_store(url) as other:
         trials = [member.trial for member in lease_support.plan(store, 2)]
-        first, second = Leases(store, trials, "a:1:0"), Leases(other, trials, "b:1:0")
-        first.take(trials)
-        first.release([trial.id for trial in trials])
-        second.take(trials[1:])
-        second.release([trials[1].id])
+        second = Leases(other, trials, "b:1:0")
         with store.database.writing() as connection:
             connection.execute(sa.insert(schema.Lease).values(trial_id=trials[0].id))
         with store.database.writing() as connection:

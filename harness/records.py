@@ -121,6 +121,8 @@ class SuiteInfo:
     members: tuple[Member, ...]
     printed: Mapping[tuple[str, str], PrintedCount] = field(default_factory=dict)
     """Counts that a paper prints, by task and label, for the plan; the database does not keep them."""
+    whole: bool = False
+    """Whether no filter narrowed the plan: cells of its rows that it lacks are ones that the suite has no more."""
 
 
 @dataclass(frozen=True)

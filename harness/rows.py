@@ -113,11 +113,16 @@ def insert_members(connection: sa.Connection, suite: SuiteInfo) -> None:
     stored = connection.execute(query.join(trial, trial.id == table.trial_id).where(table.suite == suite.name)).all()
     planned = dict.fromkeys((member.grid, member.label, member.trial.id) for member in suite.members)
     examples = {_cell(member): member.trial for member in suite.members}
+    labels = {member.label for member in suite.members}
     for row in stored:
-        place = (row.grid, row.label, row.trial_id)
         cell: Cell = (row.grid, row.label, row.backbone, row.task, row.train_size, row.start)
-        example = None if place in planned else examples.get(cell)
-        if example is not None and _without_seed(row.canonical) != _without_seed(example.canonical):
+        if (row.grid, row.label, row.trial_id) in planned:
+            continue
+        if cell in examples:
+            leaves = _without_seed(row.canonical) != _without_seed(examples[cell].canonical)
+        else:
+            leaves = suite.whole and row.label in labels
+        if leaves:
             condition = (table.suite == suite.name, table.grid == row.grid, table.label == row.label)
             connection.execute(sa.delete(table).where(*condition, table.trial_id == row.trial_id))
     first = 1 + max((row.position for row in stored), default=-1)

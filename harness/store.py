@@ -138,7 +138,8 @@ class Store:
 
         A cell of a suite (grid, label, backbone, task, train size, start) holds what was planned for it last, under
         as many seeds as have ever been: when the suite's recipe has changed, the old trials leave, those of seeds
-        that this plan has not among them. Their runs are kept, outside the suite.
+        that this plan has not among them. Under a whole plan cells that it lacks leave too, but for those of rows that
+        it does not know: guests, and rows that a search has tuned. Runs are kept, outside the suite.
         """
         with self.database.writing() as connection:
             head = {name: getattr(suite, name) for name in ("name", "title", "description", "rank_by")}

@@ -143,7 +143,8 @@ def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugin
     if not members:
         raise UserError(f"no trial of suite '{suite.name}' fits all the filters at once; drop one of them.")
     name = selection.suite_name(suite.name, backbones)
-    return SuiteInfo(name, suite.title, suite.description, suite.rank_by, members, _printed(suite))
+    whole = selection.filters == Filters()
+    return SuiteInfo(name, suite.title, suite.description, suite.rank_by, members, _printed(suite), whole)
 
 
 def _printed(suite: Suite) -> dict[tuple[str, str], PrintedCount]:

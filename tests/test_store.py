@@ -270,6 +270,16 @@ def test_a_changed_trial_takes_the_place_of_the_old_one_under_all_its_seeds(stor
     assert sorted(places(store)) == [("ft", 3), ("lora", 0), ("lora", 1)]
 
 
+def test_cells_that_a_whole_plan_lacks_leave_the_suite_and_guests_stay(store: Store) -> None:
+    former = [make_trial(train_size=500, seed=seed) for seed in (0, 1)]
+    store.set_suite(make_suite([make_trial(seed=0), *former, make_trial(method="ft"), make_trial(seed=7)]))
+    left = make_suite([make_trial(seed=0)])
+    store.set_suite(left)
+    assert places(store) == [("lora", 0), ("lora", 0), ("lora", 1), ("ft", 0), ("lora", 7)]
+    store.set_suite(dataclasses.replace(left, whole=True))
+    assert places(store) == [("lora", 0), ("ft", 0), ("lora", 7)]
+
+
 def test_one_trial_may_stand_in_two_suites(store: Store) -> None:
     run_id = fill(store, [make_record()], "one")[0]
     store.set_suite(make_suite([make_trial()], "two", "train-size"))

@@ -253,6 +253,12 @@ def test_a_changed_suite_is_recorded_under_another_name(tmp_path: Path, plugins:
     assert plan(suite, Selection(), places, plugins).name == "small"
 
 
+def test_a_plan_that_a_filter_narrows_is_not_whole(tmp_path: Path, plugins: Plugins, places: Settings) -> None:
+    suite = read_suite(write(tmp_path, SUITE), plugins)
+    assert plan(suite, Selection(), places, plugins).whole
+    assert not plan(suite, Selection(Filters(seeds=(0,))), places, plugins).whole
+
+
 FAULTS = [
     ('name = "lora"\nlabel', 'name = "lorra"\nlabel', "[[method]] 'lora-wide': did you mean 'lora'?"),
     ('name = "rte"', 'name = "rtee"', "unknown task 'rtee' in {path}, [[task]] 'rtee': did you mean 'rte'?"),

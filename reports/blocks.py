@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from harness import schema
 from harness.errors import UserError, unknown
 from reports import formats
+from reports.cells import Cell
 from reports.efficiency import COSTS, Crossing
-from reports.judged import Judged
+from reports.judged import Interval, Judged
 from reports.markdown import NO_RUN, bullets, escape, leaderboard_markdown, table
 from reports.suites import Suite, load
 from reports.views import MAIN, Board, CurvePanel
@@ -71,25 +72,31 @@ def leaderboard(source: Source, suite: str, grid: str = MAIN) -> Filled:
 
 
 def best(source: Source, suite: str, grid: str = MAIN) -> Filled:
-    """Which rows may be the best, in the average and on each task."""
+    """Which rows may be the best, on each task and, where there are several, in the average."""
     _, board, judged = source.board(suite, grid)
     if board is None or judged is None:
         return Filled(NO_RUN)
+    ends: dict[tuple[str, str | None], Interval | None] = {
+        (label, None): standing.interval for label, standing in judged.standings.items()
+    }
+    ends.update(judged.task_intervals())
+    columns: list[tuple[str | None, str, list[Cell]]] = [
+        (task.name, f"{task.title} ({task.metric})", [row.cells[index] for row in board.contenders])
+        for index, task in enumerate(board.tasks)
+    ]
+    if len(columns) > 1:
+        columns.insert(0, (None, "Average", [row.average for row in board.contenders]))
     first = judged.best()
-    ends = judged.task_intervals()
-    columns = [(None, "Average"), *((task.name, f"{task.title} ({task.metric})") for task in board.tasks)]
     lines = []
-    for index, (task, title) in enumerate(columns):
-        shown = []
-        for row in board.contenders:
-            cell = row.average if task is None else row.cells[index - 1]
-            standing = judged.standings.get(row.label)
-            interval = (standing.interval if standing else None) if task is None else ends.get((row.label, task))
-            if (row.label, task) in first and cell.mean is not None and interval is not None:
-                shown.append((cell.mean, f"{escape(row.title)} {formats.score(cell.mean)} [{formats.ends(*interval)}]"))
-        many = f"{len(shown)} of {formats.plural(len(board.contenders), 'row')} may be the best"
-        names = ", ".join(text for _, text in sorted(shown, key=lambda item: -item[0]))
-        lines.append(f"{escape(title)}: " + (f"{many}: {names}." if shown else "no row has a rank."))
+    for task, title, cells in columns:
+        found = [
+            (cell.mean, f"{escape(row.title)} {formats.score(cell.mean)} [{formats.ends(*interval)}]")
+            for row, cell in zip(board.contenders, cells, strict=True)
+            if (row.label, task) in first and cell.mean is not None and (interval := ends.get((row.label, task)))
+        ]
+        many = f"{len(found)} of {formats.plural(len(cells), 'row')} may be the best"
+        names = ", ".join(text for _, text in sorted(found, key=lambda item: -item[0]))
+        lines.append(f"{escape(title)}: " + (f"{many}: {names}." if found else "no row has a rank."))
     return Filled(bullets(lines))
 
 
@@ -204,7 +211,7 @@ def plot(source: Source, suite: str, folder: str = PICTURES) -> Filled:
     if chart is None:
         return Filled(NO_RUN)
     name = f"{folder}/{suite}.svg"
-    return Filled(f"![{escape(chart.description)}]({name})\n\n{escape(chart.caption)}\n", {name: chart.standalone})
+    return Filled(f"![{escape(chart.title)}]({name})\n\n{escape(chart.caption)}\n", {name: chart.standalone})
 
 
 KINDS: Mapping[str, Callable[..., Filled]] = {

@@ -1,4 +1,7 @@
-"""A picture of a page of the site: `python tests/browser/picture.py site/index.html docs/pictures/site.png`."""
+"""A picture of a page of the site; `make documents` takes it.
+
+PYTHONPATH=tests python tests/browser/picture.py site/index.html docs/pictures/site.png
+"""
 
 from __future__ import annotations
 

@@ -115,6 +115,21 @@ def order(source: Source, suite: str, grid: str = MAIN) -> Filled:
     return Filled(f"{apart}\n{bullets(lines)}" if lines else apart)
 
 
+def protocols(source: Source, suite: str, grid: str = MAIN) -> Filled:
+    """The averages of a table when another epoch is shown."""
+    found, board, _ = source.board(suite, grid)
+    if board is None or not board.usual_n:
+        return Filled(NO_RUN)
+    boards = next(section.boards for section in found.page.view.sections if section.grid == grid)
+    averages = {(shown.protocol, row.label): row.average for shown in boards for row in shown.rows}
+    header = ["Average", *(shown.protocol for shown in boards)]
+    rows = [
+        [row.title, *(formats.cell(averages[shown.protocol, row.label], board.usual_n) for shown in boards)]
+        for row in board.rows
+    ]
+    return Filled(table(header, rows))
+
+
 def fronts(source: Source, suite: str) -> Filled:
     """How sure it is that a row is on the Pareto front of score against each cost."""
     found = source.suite(suite).page.fronts
@@ -215,7 +230,7 @@ def plot(source: Source, suite: str, folder: str = PICTURES) -> Filled:
 
 
 KINDS: Mapping[str, Callable[..., Filled]] = {
-    kind.__name__: kind for kind in (leaderboard, best, order, fronts, sizes, made, claims, plot)
+    kind.__name__: kind for kind in (leaderboard, best, order, protocols, fronts, sizes, made, claims, plot)
 }
 
 

@@ -76,6 +76,14 @@ def test_without_predictions_no_order_is_claimed(example: Store) -> None:
     assert lines == [f"- {title}: no row has a rank." for title in ("Average", "MRPC (f1)", "RTE (accuracy)")]
 
 
+def test_every_protocol_has_a_column_the_suites_own_first(ranked: Store) -> None:
+    lines = text(ranked, "protocols", suite="glue-tiny").splitlines()
+    assert lines[0] == "| Average | selected | last | optimistic |"
+    boards = suite_view(load_suite(ranked, "glue-tiny")).sections[0].boards
+    shown = [f"{100 * (board.contenders[0].average.mean or 0.0):.1f}" for board in boards]
+    assert [cell.split(" ")[0] for cell in lines[2].split(" | ")[1:]] == shown
+
+
 def test_the_front_names_every_cost(ranked: Store) -> None:
     header = text(ranked, "fronts", suite="glue-tiny").splitlines()[0]
     assert header == "| Row | Adapter parameters | Training FLOPs | Training seconds | Peak memory |"

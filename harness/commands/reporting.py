@@ -151,8 +151,8 @@ def documents(
     """Bring the numbers between the markers of documents up to date: README.md and docs/findings.md, or those named.
 
     A marker is a line `<!-- KIND:start suite=NAME -->`, with `<!-- KIND:end -->` after it. KIND: leaderboard, best,
-    order (suite=, and grid= where it is not main), fronts, made (suite=), sizes (suite=, grid=), plot (suite=, and
-    folder=), claims.
+    order, protocols (suite=, and grid= where it is not main), fronts, made (suite=), sizes (suite=, grid=), plot
+    (suite=, and folder=), claims.
     """
     from harness.store import open_store
     from reports.blocks import Source

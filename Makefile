@@ -48,7 +48,7 @@ site: $(VENV)/.installed
 # Numbers, plot and picture of README.md and docs/findings.md, from the database.
 documents: $(VENV)/.installed-browser site
 	$(BIN)/python -m harness documents --db $(DB)
-	PYTHONPATH=tests $(BIN)/python tests/browser/picture.py site/index.html docs/pictures/site.png
+	PYTHONPATH=.:tests $(BIN)/python tests/browser/picture.py site/index.html docs/pictures/site.png
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

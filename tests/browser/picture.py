@@ -1,6 +1,6 @@
 """A picture of a page of the site; `make documents` takes it.
 
-PYTHONPATH=tests python tests/browser/picture.py site/index.html docs/pictures/site.png
+PYTHONPATH=.:tests python tests/browser/picture.py site/index.html docs/pictures/site.png
 """
 
 from __future__ import annotations

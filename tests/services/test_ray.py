@@ -52,8 +52,9 @@ QUICK_HEALTH = {
     "health_check_failure_threshold": 4,
 }
 SMALL = {"object_store_memory": 80 * 2**20}
-PATIENCE = 90.0
-"""Seconds that anything in here may take."""
+PATIENCE = 240.0
+"""Seconds that anything in here may take; on a busy machine a node takes half a minute to begin."""
+pytestmark = pytest.mark.timeout(900)
 
 
 class Nodes:
@@ -154,7 +155,7 @@ def ended(pids: Sequence[int]) -> bool:
 
 
 def meanwhile(act: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=act)
+    thread = threading.Thread(target=act, daemon=True)
     thread.start()
     return thread
 
@@ -237,7 +238,8 @@ def test_what_runs_on_a_node_that_is_lost_runs_again_on_another(
     killing = meanwhile(lambda: nodes.kill(nodes.of(appears(tmp_path / "pid"))))
     others = [make_trial(toys, "lora", seed=seed) for seed in range(10, 13)]
     heard = run(workers, waiting(toys, tmp_path / "pid"), *others)
-    killing.join()
+    killing.join(PATIENCE)
+    assert not killing.is_alive()
     assert len(nodes.nodes) == 1
     assert [record.status for record in heard.records.values()] == ["ok"] * 4
     assert len(heard.begun) == 4  # nothing is announced twice
@@ -253,7 +255,8 @@ def test_a_trial_whose_process_or_keeper_is_killed_is_tried_again(
 
     killing = meanwhile(kill)
     heard = run(workers, waiting(toys, tmp_path / "pid"), make_trial(toys, "lora"))
-    killing.join()
+    killing.join(PATIENCE)
+    assert not killing.is_alive()
     assert [record.status for record in heard.records.values()] == ["ok", "ok"]
 
 
@@ -270,15 +273,13 @@ def test_a_trial_that_ends_its_process_has_failed_and_ends_no_other(
     assert "tried 2 times" in dies.reason
 
 
-def test_what_hangs_runs_out_of_time_and_ends_no_other(
-    toys: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "_settings", dataclasses.replace(toys, timeout=20.0))
-    hangs, other = make_trial(toys, "hangs"), make_trial(toys, "majority")
-    records = run(workers, hangs, other).records
-    record = records[hangs.id]
-    assert (record.status, record.reason) == ("timeout", "it took longer than 20 s, the limit that was set")
-    assert records[other.id].status == "ok"
+def test_what_hangs_runs_out_of_time_and_its_place_is_taken_by_another(toys: Settings, workers: Workers) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "_settings", dataclasses.replace(toys, timeout=5.0))
+        (record,) = run(workers, make_trial(toys, "hangs")).records.values()
+    assert (record.status, record.reason) == ("timeout", "it took longer than 5 s, the limit that was set")
+    others = [make_trial(toys, "majority", seed=seed) for seed in range(2)]
+    assert [record.status for record in run(workers, *others).records.values()] == ["ok", "ok"]
 
 
 def test_trials_wait_for_a_node_that_is_still_to_come(
@@ -300,7 +301,8 @@ def test_trials_wait_for_a_node_that_is_still_to_come(
         said += capfd.readouterr().err
         time.sleep(0.1)
     nodes.fill()  # here: only the main thread may start one
-    running.join()
+    running.join(PATIENCE)
+    assert not running.is_alive()
     assert [record.status for record in heard.records.values()] == ["ok"]
     assert (said + capfd.readouterr().err).count("waiting for a node") == 1
 

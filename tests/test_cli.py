@@ -14,10 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from cli_support import SUITE
+from factories import fill, make_record
 from typer.testing import CliRunner
 
 import harness
 from harness.cli import app
+from harness.commands.reporting import MOST_TABLES
 from harness.settings import Settings
 from harness.store import open_store
 
@@ -115,6 +117,15 @@ def test_results_show_and_site_read_what_was_run(done: tuple[Path, Path, Any], t
     assert site.stdout.strip() == str(tmp_path / "site" / "index.html")
     assert (tmp_path / "site" / "index.html").is_file()
     assert db.read_bytes() == before
+
+
+def test_of_many_suites_results_prints_the_names(tmp_path: Path) -> None:
+    with open_store(str(tmp_path / "many.db")) as store:
+        for number in range(MOST_TABLES + 1):
+            fill(store, [make_record()] if number == 0 else [], f"suite-{number}")
+    lines = invoke("results", "--db", tmp_path / "many.db").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["suite-0", "1"], ["suite-1", "0"]]
+    assert lines[-1] == f"{MOST_TABLES + 1} suites: name one with --suite to see its table."
 
 
 def test_documents_are_brought_up_to_date(done: tuple[Path, Path, Any], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.options import DATABASE, AsJson, Database
-from harness.commands.output import print_json
+from harness.commands.output import print_json, print_table
 
 if TYPE_CHECKING:
     from harness.store import RunDetails, Store
@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from reports.site import Site
 
 
+MOST_TABLES = 12
+"""Suites whose tables are printed one after the other; more are named."""
+
+
 def print_leaderboards(store: Store, suite: str | None) -> None:
-    """The leaderboard of one suite, or of each in the database."""
+    """The leaderboard of one suite, or of each in the database; of many suites their names."""
+    summaries = store.suites() if suite is None else []
+    if len(summaries) > MOST_TABLES:
+        print_table(["suite", "trials", "title"], [[item.name, item.trials, item.title] for item in summaries])
+        typer.echo(f"\n{len(summaries)} suites: name one with --suite to see its table.")
+        return
     from rich.console import Console
 
     from reports.ranks import first_standings
@@ -39,7 +48,7 @@ def print_leaderboards(store: Store, suite: str | None) -> None:
 
 
 def results(
-    suite: Annotated[str | None, typer.Option(metavar="NAME", help="One suite; else all in the database.")] = None,
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="One suite; else all, of many their names.")] = None,
     db: Database = DATABASE,
     json: AsJson = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,

@@ -223,10 +223,10 @@ FORGED_RUNS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
 def test_a_run_that_is_none_is_refused_though_its_hash_is_right(
     file: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str
 ) -> None:
-    refused(zip_to(tmp_path / "x.zip", with_run(unzip(file), change)), words)
+    assert_refused(zip_to(tmp_path / "x.zip", with_run(unzip(file), change)), words)
 
 
-def refused(path: Path, words: str) -> None:
+def assert_refused(path: Path, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         read_bundle(path)
     assert "\n" not in str(error.value)
@@ -234,26 +234,28 @@ def refused(path: Path, words: str) -> None:
 
 def test_a_run_that_was_changed_without_its_hash_is_refused(file: Path, tmp_path: Path) -> None:
     changed = with_run(unzip(file), lambda run: run["scores"][0].__setitem__(3, 0.99), forge=False)
-    refused(zip_to(tmp_path / "x.zip", changed), "has not the hash that it says")
+    assert_refused(zip_to(tmp_path / "x.zip", changed), "has not the hash that it says")
 
 
 def test_a_member_that_was_changed_is_refused(file: Path, tmp_path: Path) -> None:
     members = unzip(file)
     array = next(name for name in members if name.startswith("arrays/"))
-    refused(zip_to(tmp_path / "x.zip", {**members, array: b"[1]"}), "has not the hash that bundle.json says")
-    refused(zip_to(tmp_path / "y.zip", sealed({**members, array: b"[1]"})), "has not the hash in its name")
+    assert_refused(zip_to(tmp_path / "x.zip", {**members, array: b"[1]"}), "has not the hash that bundle.json says")
+    assert_refused(zip_to(tmp_path / "y.zip", sealed({**members, array: b"[1]"})), "has not the hash in its name")
 
 
 def test_a_stack_under_a_forged_id_is_refused(file: Path, tmp_path: Path) -> None:
     members = unzip(file)
     stack = json.loads(members["stacks.jsonl"])
     stack["details"]["device"] = "cuda"
-    refused(zip_to(tmp_path / "x.zip", sealed({**members, "stacks.jsonl": canonical(stack)})), "is not the hash of its")
+    assert_refused(
+        zip_to(tmp_path / "x.zip", sealed({**members, "stacks.jsonl": canonical(stack)})), "is not the hash of its"
+    )
 
 
 @pytest.mark.parametrize("name", ["../evil.json", "/etc/passwd", "arrays/../../x.json", "arrays/x.json", "run.py"])
 def test_a_path_that_does_not_belong_there_is_refused(file: Path, tmp_path: Path, name: str) -> None:
-    refused(zip_to(tmp_path / "x.zip", sealed({**unzip(file), name: b"[]"})), "does not belong into a bundle")
+    assert_refused(zip_to(tmp_path / "x.zip", sealed({**unzip(file), name: b"[]"})), "does not belong into a bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
 
 
@@ -262,32 +264,34 @@ def test_a_bomb_is_refused_before_it_is_unpacked(file: Path, tmp_path: Path, mon
     members = sealed({**unzip(file), f"arrays/{sha256(bomb)}.json": bomb})
     path = zip_to(tmp_path / "x.zip", members)
     assert path.stat().st_size < 100_000
-    refused(path, "would unpack to 16000003 bytes; it is refused")
+    assert_refused(path, "would unpack to 16000003 bytes; it is refused")
     monkeypatch.setattr("harness.bundle.format.MOST_BYTES", 1000)
-    refused(file, "would unpack to more than")
+    assert_refused(file, "would unpack to more than")
     monkeypatch.setattr("harness.bundle.format.MOST_MEMBERS", 3)
-    refused(file, "members; at most 3 are read")
+    assert_refused(file, "members; at most 3 are read")
 
 
 def test_two_members_of_one_name_are_refused(file: Path, tmp_path: Path) -> None:
     path = zip_to(tmp_path / "x.zip", unzip(file))
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr("runs.jsonl", b"")
-    refused(path, "two members 'runs.jsonl'")
+    assert_refused(path, "two members 'runs.jsonl'")
 
 
 def test_a_newer_bundle_is_refused_with_advice(file: Path, tmp_path: Path) -> None:
     members = unzip(file)
     manifest = {**json.loads(members[MANIFEST]), "version": 99, "something": "new"}
-    refused(zip_to(tmp_path / "x.zip", {**members, MANIFEST: canonical(manifest)}), "version 99; .* update the harness")
+    assert_refused(
+        zip_to(tmp_path / "x.zip", {**members, MANIFEST: canonical(manifest)}), "version 99; .* update the harness"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip at all" * 100])
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
-    refused(tmp_path / "x.zip", "is not a bundle, or is damaged")
-    refused(tmp_path / "missing.zip", "there is no file")
-    refused(tmp_path, "cannot be read")
+    assert_refused(tmp_path / "x.zip", "is not a bundle, or is damaged")
+    assert_refused(tmp_path / "missing.zip", "there is no file")
+    assert_refused(tmp_path, "cannot be read")
 
 
 # --------------------------------------------------------------------------------------------- fuzzing
@@ -300,7 +304,7 @@ JSON = st.recursive(
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def survives(path: Path) -> None:
+def assert_refused_or_harmless(path: Path) -> None:
     """Reading gives a bundle or one line, and makes no file."""
     before = sorted(path.parent.iterdir())
     refusal = ""
@@ -320,7 +324,7 @@ def test_flipped_bytes_are_refused_or_harmless(file: Path, tmp_path: Path, data:
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)) | st.just(len(content)))
     (tmp_path / "x.zip").write_bytes(bytes(content[:cut]))
-    survives(tmp_path / "x.zip")
+    assert_refused_or_harmless(tmp_path / "x.zip")
 
 
 @FUZZ
@@ -347,14 +351,14 @@ def test_any_json_in_the_place_of_any_value_is_refused_or_harmless(
     lines[index] = json.dumps(value).encode()
     members[name] = b"\n".join(lines) + b"\n"
     buffer = members if name == MANIFEST else sealed(members)
-    survives(zip_to(tmp_path / "x.zip", buffer, zipfile.ZIP_STORED))
+    assert_refused_or_harmless(zip_to(tmp_path / "x.zip", buffer, zipfile.ZIP_STORED))
 
 
 @FUZZ
 @given(content=st.binary(max_size=300))
 def test_any_bytes_as_a_member_are_refused_or_harmless(file: Path, tmp_path: Path, content: bytes) -> None:
     members = {**unzip(file), "methods.jsonl": content}
-    survives(zip_to(tmp_path / "x.zip", sealed(members), zipfile.ZIP_STORED))
+    assert_refused_or_harmless(zip_to(tmp_path / "x.zip", sealed(members), zipfile.ZIP_STORED))
 
 
 # -------------------------------------------------------------------------------- commands and copies

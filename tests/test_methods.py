@@ -11,7 +11,7 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from method_support import RATE, SHAPES, Map, close, context, normal
+from method_support import RATE, SHAPES, Map, assert_close, context, normal
 from torch import Tensor
 
 from methods.lora import LoRA
@@ -49,8 +49,8 @@ def test_kaiming_start_has_the_range_of_a_linear_layer_and_gaussian_the_deviatio
 @pytest.mark.parametrize("alpha", [3.0, 12.0])
 def test_pissa_trains_the_best_low_rank_part_at_any_scale(shape: tuple[int, int], alpha: float) -> None:
     adapted = Map.of(PiSSA(r=3, alpha=alpha), normal(*shape))
-    close(adapted.frozen, adapted.weight - truncated(adapted.weight, 3))
-    close(adapted.p.A @ adapted.p.A.T, adapted.p.B.T @ adapted.p.B)
+    assert_close(adapted.frozen, adapted.weight - truncated(adapted.weight, 3))
+    assert_close(adapted.p.A @ adapted.p.A.T, adapted.p.B.T @ adapted.p.B)
 
 
 @on_every_shape
@@ -59,16 +59,16 @@ def test_svd_lora_with_residual_and_k_equal_to_r_is_pissa(shape: tuple[int, int]
     ours = Map.of(SvdLoRA(r=3, k=3, alpha=5, residual=True), weight)
     pissa = Map.of(PiSSA(r=3, alpha=5), weight)
     for one, other in ((ours.frozen, pissa.frozen), (ours.p.A, pissa.p.A), (ours.p.B, pissa.p.B)):
-        close(one, other)
+        assert_close(one, other)
     x = normal(4, shape[1])
-    close(ours.train()(x), pissa.train()(x))
+    assert_close(ours.train()(x), pissa.train()(x))
 
 
 @on_every_shape
 @pytest.mark.parametrize("split", ["sqrt", "B", "A"])
 def test_svd_lora_adds_the_leading_triplets_wherever_their_values_go(shape: tuple[int, int], split: str) -> None:
     adapted = Map.of(SvdLoRA(r=4, k=2, alpha=6, split=split), normal(*shape))
-    close(adapted.update, truncated(adapted.weight, 2))
+    assert_close(adapted.update, truncated(adapted.weight, 2))
     assert torch.equal(adapted.frozen, adapted.weight)
     assert not adapted.p.B[:, 2:].any()
     assert bool((adapted.p.A[2:] != 0).all())
@@ -80,9 +80,9 @@ def test_svd_lora_split_decides_which_factor_is_orthonormal() -> None:
     with_values_in_a = Map.of(SvdLoRA(r=2, k=2, alpha=4, split="A"), normal(8, 6)).p
     eye = torch.eye(2, dtype=torch.float64)
     sigma = torch.linalg.svdvals(normal(8, 6))[:2]
-    close(with_values_in_b.A @ with_values_in_b.A.T, eye)
-    close(with_values_in_b.B.T @ with_values_in_b.B, (sigma / scale).square().diag())
-    close(with_values_in_a.B.T @ with_values_in_a.B, eye)
+    assert_close(with_values_in_b.A @ with_values_in_b.A.T, eye)
+    assert_close(with_values_in_b.B.T @ with_values_in_b.B, (sigma / scale).square().diag())
+    assert_close(with_values_in_a.B.T @ with_values_in_a.B, eye)
 
 
 # ---------------------------------------------------------------------------------------- LoRA-XS
@@ -98,7 +98,7 @@ def test_lora_xs_lies_between_the_singular_bases(shape: tuple[int, int], which: 
     kept = slice(first, first + 3)
     adapted = Map.of(LoraXS(r=3, alpha=7, which=which, sigma=sigma), weight).train()
     middle = S[kept].diag() if sigma else torch.eye(3, dtype=torch.float64)
-    close(adapted.update, 7 / 3 * U[:, kept] @ adapted.p.R @ middle @ Vt[kept])
+    assert_close(adapted.update, 7 / 3 * U[:, kept] @ adapted.p.R @ middle @ Vt[kept])
 
 
 @on_every_shape
@@ -121,7 +121,7 @@ def test_a_lora_xs_gradient_step_is_the_projected_gradient_of_the_weight(shape: 
     U, S, Vt = U[:, :3], S[:3], Vt[:3]
     adapted.p.R = adapted.p.R.detach() - rate * adapted.p.R.grad
     expected = -rate * (7 / 3) ** 2 * U @ U.T @ G @ Vt.T @ S.square().diag() @ Vt
-    close(adapted.update, expected, 1e-9 * float(expected.abs().max()))
+    assert_close(adapted.update, expected, 1e-9 * float(expected.abs().max()))
 
 
 def test_lora_xs_random_bases_do_not_come_from_the_weight() -> None:
@@ -130,7 +130,7 @@ def test_lora_xs_random_bases_do_not_come_from_the_weight() -> None:
         assert torch.equal(one.A, other.A)
         assert torch.equal(one.B, other.B)
     orthonormal = Map.of(LoraXS(r=3, basis="svd_random"), normal(8, 6)).p.B
-    close(orthonormal.T @ orthonormal, torch.eye(3, dtype=torch.float64))
+    assert_close(orthonormal.T @ orthonormal, torch.eye(3, dtype=torch.float64))
 
 
 # ---------------------------------------------------------------------------------------- LoRA-SB
@@ -147,9 +147,9 @@ def sb_map(method: LoraSB, shape: tuple[int, int]) -> tuple[Map, Tensor]:
 def test_lora_sb_starts_at_the_best_low_rank_part_of_the_first_adamw_step(shape: tuple[int, int], split: str) -> None:
     adapted, gradient = sb_map(LoraSB(r=3, split=split), shape)
     step = -RATE * gradient.sign()
-    close(adapted.update, truncated(step, 3))
+    assert_close(adapted.update, truncated(step, 3))
     tail = torch.linalg.svdvals(step)[3:].square().sum()
-    close((step - adapted.p.B @ adapted.p.R @ adapted.p.A).square().sum(), tail)
+    assert_close((step - adapted.p.B @ adapted.p.R @ adapted.p.A).square().sum(), tail)
     assert bool(adapted.update.any())
 
 
@@ -157,12 +157,12 @@ def test_lora_sb_starts_at_the_best_low_rank_part_of_the_first_adamw_step(shape:
 def test_lora_sb_bases_are_orthonormal_and_r_is_diagonal(shape: tuple[int, int]) -> None:
     p = sb_map(LoraSB(r=3), shape)[0].p
     eye = torch.eye(3, dtype=torch.float64)
-    close(p.B.T @ p.B, eye)
-    close(p.A @ p.A.T, eye)
+    assert_close(p.B.T @ p.B, eye)
+    assert_close(p.A @ p.A.T, eye)
     assert torch.equal(p.R, p.R.diagonal().diag())
     b_us = sb_map(LoraSB(r=3, split="B"), shape)[0].p
     assert torch.equal(b_us.R, eye)
-    close(b_us.B.T @ b_us.B, p.R.square())
+    assert_close(b_us.B.T @ b_us.B, p.R.square())
 
 
 @on_every_shape
@@ -173,16 +173,16 @@ def test_lora_sb_gradient_of_r_is_the_weights_gradient_between_the_bases(shape: 
     adapted(x).pow(3).sum().backward()
     merged = adapted.merged.detach().requires_grad_()
     (x @ merged.T).pow(3).sum().backward()
-    close(adapted.p.R.grad, adapted.p.B.T @ merged.grad @ adapted.p.A.T, 1e-9 * float(merged.grad.abs().max()))
+    assert_close(adapted.p.R.grad, adapted.p.B.T @ merged.grad @ adapted.p.A.T, 1e-9 * float(merged.grad.abs().max()))
 
 
 @on_every_shape
 def test_lora_sb_first_sgd_step_is_the_best_low_rank_step(shape: tuple[int, int]) -> None:
     """Theorem 6: with bases of the raw gradient, a step from R = 0 is the best rank-r part of -eta G."""
     adapted, gradient = sb_map(LoraSB(r=3, grad_mode="raw"), shape)
-    close(adapted.update, truncated(-RATE * gradient, 3))
+    assert_close(adapted.update, truncated(-RATE * gradient, 3))
     stepped = -RATE * adapted.p.B @ (adapted.p.B.T @ gradient @ adapted.p.A.T) @ adapted.p.A
-    close(stepped, truncated(-RATE * gradient, 3))
+    assert_close(stepped, truncated(-RATE * gradient, 3))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -203,7 +203,7 @@ def test_no_step_of_r_is_nearer_to_the_full_gradient_than_theorem_3_s(
     adapted = Map.of(LoraSB(r=r), normal(m, n, seed=seed + 4), gradient=G)
     p = adapted.p
     gradient_of_r = p.B.T @ G @ p.A.T
-    close(torch.linalg.pinv(p.B) @ G @ torch.linalg.pinv(p.A), gradient_of_r, 1e-9 * float(G.norm()))
+    assert_close(torch.linalg.pinv(p.B) @ G @ torch.linalg.pinv(p.A), gradient_of_r, 1e-9 * float(G.norm()))
 
 
 def test_lora_sb_asks_for_a_thousandth_of_the_training_rows_and_at_least_one() -> None:
@@ -246,7 +246,7 @@ def test_qr_lora_is_the_weight_itself_with_all_directions_at_one(shape: tuple[in
     for transpose in (False, True):
         method = QrLoRA(tau=1.0, lam_init=1.0, transpose=transpose)
         adapted = Map.of(method, normal(*shape))
-        close(adapted.update, adapted.weight)
+        assert_close(adapted.update, adapted.weight)
     wrong = Map.of(QrLoRA(tau=1.0, lam_init=1.0, unpivot=False), normal(*shape))
     assert torch.linalg.norm(wrong.update - wrong.weight) > 0.1 * torch.linalg.norm(wrong.weight)
 
@@ -260,7 +260,7 @@ def test_qr_lora_directions_are_scipys(shape: tuple[int, int], unpivot: bool) ->
     r = len(adapted.p.lam)
     permutation = np.eye(shape[1])[:, P] if unpivot else np.eye(shape[1])  # W P = Q R
     expected = Q[:, :r] @ np.diag(adapted.p.lam.numpy()) @ R[:r] @ permutation.T
-    close(adapted.update, torch.from_numpy(expected))
+    assert_close(adapted.update, torch.from_numpy(expected))
     energy = np.cumsum(np.diag(R) ** 2)
     assert energy[r - 1] >= 0.7 * energy[-1] > (energy[r - 2] if r > 1 else 0)
 
@@ -268,11 +268,11 @@ def test_qr_lora_directions_are_scipys(shape: tuple[int, int], unpivot: bool) ->
 @on_every_shape
 def test_each_qr_lora_coefficient_weighs_a_direction_of_the_norm_of_its_row(shape: tuple[int, int]) -> None:
     adapted = Map.of(QrLoRA(tau=0.9), normal(*shape))
-    close(adapted.p.Q.T @ adapted.p.Q, torch.eye(len(adapted.p.lam), dtype=torch.float64))
+    assert_close(adapted.p.Q.T @ adapted.p.Q, torch.eye(len(adapted.p.lam), dtype=torch.float64))
     for index in range(len(adapted.p.lam)):
         adapted.p.lam = torch.zeros_like(adapted.p.lam)
         adapted.p.lam[index] = -2.0
-        close(torch.linalg.norm(adapted.update), 2 * torch.linalg.norm(adapted.p.R[index]))
+        assert_close(torch.linalg.norm(adapted.update), 2 * torch.linalg.norm(adapted.p.R[index]))
 
 
 def test_qr_lora_factors_the_pretrained_weight_unless_told_otherwise() -> None:
@@ -297,4 +297,4 @@ def test_a_plain_namespace_is_enough_for_forward() -> None:
     """`forward` reads tensors by name and nothing else, so any holder will do."""
     method, x = LoRA(r=1, alpha=1), normal(2, 3)
     p = SimpleNamespace(A=torch.ones(1, 3, dtype=torch.float64), B=torch.ones(4, 1, dtype=torch.float64))
-    close(method.forward(x, torch.zeros(2, 4, dtype=torch.float64), p), x.sum(-1, keepdim=True).expand(2, 4))
+    assert_close(method.forward(x, torch.zeros(2, 4, dtype=torch.float64), p), x.sum(-1, keepdim=True).expand(2, 4))

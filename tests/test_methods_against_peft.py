@@ -8,7 +8,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from method_support import SHAPES, Map, close, normal
+from method_support import SHAPES, Map, assert_close, normal
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 
@@ -72,13 +72,13 @@ def same_as_peft(adapted: Map, model: peft.PeftModel, tolerance: float) -> None:
     for name in adapted.trainable:
         getattr(adapted.p, name).requires_grad_()
     ours, expected = adapted(x), model(x)
-    close(ours.detach(), expected.detach(), tolerance)
+    assert_close(ours.detach(), expected.detach(), tolerance)
     (ours * probe).sum().backward()
     (expected * probe).sum().backward()
     for name, parameter in parameters.items():
         assert parameter.grad is not None
-        close(getattr(adapted.p, name).grad, parameter.grad, tolerance)
-    close(adapted.merged.detach(), model.merge_and_unload().q.weight.detach(), tolerance)
+        assert_close(getattr(adapted.p, name).grad, parameter.grad, tolerance)
+    assert_close(adapted.merged.detach(), model.merge_and_unload().q.weight.detach(), tolerance)
 
 
 @on_every_shape
@@ -98,7 +98,7 @@ def test_rslora_is_pefts(shape: tuple[int, int]) -> None:
 def test_dora_is_pefts(shape: tuple[int, int]) -> None:
     adapted = Map.of(DoRA(r=3, alpha=5), normal(*shape))
     model = in_peft(adapted.weight, r=3, lora_alpha=5, use_dora=True)
-    close(adapted.p.M, theirs(model, adapted)["M"].detach(), 1e-12)
+    assert_close(adapted.p.M, theirs(model, adapted)["M"].detach(), 1e-12)
     same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
 
 
@@ -108,9 +108,9 @@ def test_pissa_and_olora_are_pefts_from_their_start_to_their_trained_state(shape
     weight = normal(*shape, dtype=torch.float32)  # PEFT refuses float64 here
     adapted = Map.of({"pissa": PiSSA, "olora": OLoRA}[init](r=3, alpha=5), weight)
     model = in_peft(weight, r=3, lora_alpha=5, init_lora_weights=init)
-    close(adapted.frozen, model.base_model.model.q.weight.detach(), 1e-5)
+    assert_close(adapted.frozen, model.base_model.model.q.weight.detach(), 1e-5)
     their = theirs(model, adapted)
-    close(adapted.p.B @ adapted.p.A, (their["B"] @ their["A"]).detach(), 1e-5)
+    assert_close(adapted.p.B @ adapted.p.A, (their["B"] @ their["A"]).detach(), 1e-5)
     same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-4)
 
 
@@ -121,10 +121,10 @@ def test_vera_is_pefts_with_projections_from_the_same_seed(shape: tuple[int, int
     config = peft.VeraConfig(r=4, target_modules=["q"], projection_prng_key=7)
     model = peft.get_peft_model(OneMap(weight), config).double()
     layer = model.base_model.model.q
-    close(adapted.p.A, layer.vera_A["default"].double(), 1e-7)
-    close(adapted.p.B, layer.vera_B["default"].double(), 1e-7)
+    assert_close(adapted.p.A, layer.vera_A["default"].double(), 1e-7)
+    assert_close(adapted.p.B, layer.vera_B["default"].double(), 1e-7)
     for name, parameter in theirs(model, adapted).items():
-        close(getattr(adapted.p, name), parameter.detach(), 1e-7)
+        assert_close(getattr(adapted.p, name), parameter.detach(), 1e-7)
     layer.vera_A["default"], layer.vera_B["default"] = adapted.p.A, adapted.p.B
     same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
 
@@ -157,8 +157,8 @@ def test_lora_xs_is_psoft_without_its_constraints(shape: tuple[int, int]) -> Non
     matrix = torch.eye(4) + 6.0 / 4 * adapted.p.R * S / S[:, None]
     model.base_model.model.q.psoft_R["default"].weight.data = matrix
     x = normal(5, shape[1], dtype=torch.float32)
-    close(adapted(x), model(x).detach(), 1e-4)
-    close(adapted.merged, model.merge_and_unload().q.weight.detach(), 1e-4)
+    assert_close(adapted(x), model(x).detach(), 1e-4)
+    assert_close(adapted.merged, model.merge_and_unload().q.weight.detach(), 1e-4)
 
 
 @on_every_shape
@@ -171,5 +171,5 @@ def test_lora_xs_is_tinylora_with_one_number_per_entry(shape: tuple[int, int]) -
     (vector,) = layer.tinylora_v["default"].values()
     vector.data = (6.0 / 4 * adapted.p.R * (S / S[:, None]).sqrt()).flatten()
     x = normal(5, shape[1], dtype=torch.float32)
-    close(adapted(x), model(x).detach(), 1e-4)
-    close(adapted.merged, model.merge_and_unload().q.weight.detach(), 1e-4)
+    assert_close(adapted(x), model(x).detach(), 1e-4)
+    assert_close(adapted.merged, model.merge_and_unload().q.weight.detach(), 1e-4)

@@ -33,7 +33,7 @@ from benchmarks._no_op import run_nothing
 from benchmarks._rows import write_mirror
 from benchmarks.vs_peft import make_row
 from harness.campaign import Request, make_plan, record_plan
-from harness.clusters import Cluster, RayMachines
+from harness.cluster.machines import Cluster, RayMachines
 from harness.execution import Packer, one_by_one, run_members
 from harness.executors import available_cores
 from harness.links import Processes

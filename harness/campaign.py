@@ -15,7 +15,7 @@ import pandas as pd
 from harness import file_systems
 from harness.api import Task
 from harness.checkpoint_files import forget_ended, forget_finished
-from harness.clusters import Cluster, RayMachines
+from harness.cluster.machines import Cluster, RayMachines
 from harness.contests import OpenPair, open_pairs
 from harness.database import Database
 from harness.execution import ORDINARY, Conduct, Outcome, run_members

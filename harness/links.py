@@ -1,4 +1,4 @@
-"""How the driver speaks with its workers: through pipes to processes of this machine, or otherwise (`ray_links`)."""
+"""How the driver speaks with its workers: by pipes to processes of this machine, or otherwise: `cluster.ray_links`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from harness.executors import Executor
 from harness.plugins import Plugins, discover, make_method
 from harness.records import Member
 from harness.settings import Settings
-from harness.sharding_checks import check_devices, check_sharded, layer_classes
+from harness.sharding.checks import check_devices, check_sharded, layer_classes
 from harness.trial import Backbone, Trial
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 
 from harness.campaign import Request, execute
-from harness.clusters import Cluster
+from harness.cluster.machines import Cluster
 from harness.export.loading import load_adapter
 from harness.overrides import Override
 from harness.progress import make_reporter
@@ -47,7 +47,7 @@ def run(
     overrides: method parameters and recipe fields to change, as `--set` does: `{"lora.r": 16, "epochs": 1}`.
     jobs: trials at a time; 1 runs in this process, 0 chooses by the machine. More than one starts processes:
     call it under `if __name__ == "__main__":` in a script.
-    cluster: `harness.clusters.Cluster()`, to run trials on a Ray cluster as `--executor ray` does.
+    cluster: `harness.cluster.machines.Cluster()`, to run trials on a Ray cluster as `--executor ray` does.
 
     Raises UserError for wrong use, KeyboardInterrupt if the user interrupted (what was finished is stored).
     """

@@ -26,8 +26,8 @@ from harness.provenance import provenance
 from harness.records import Forgetting, ParameterCounts, RunRecord
 from harness.retrying import AGAIN, may_pass
 from harness.settings import Settings
-from harness.sharding_checks import check_devices, check_sharded
-from harness.sharding_launch import Place, together
+from harness.sharding.checks import check_devices, check_sharded
+from harness.sharding.launch import Place, together
 from harness.start_training import start
 from harness.trial import Trial
 
@@ -117,7 +117,7 @@ def run_shard(order: tuple[Trial, Settings, int], place: Place, say: ProgressCal
 
     order: the trial, its settings, and the micro-batches of a step at least.
     """
-    from harness.sharding import Sharded
+    from harness.sharding.model import Sharded
 
     trial, settings, parts = order
     torch.set_num_threads(place.threads)

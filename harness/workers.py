@@ -1,6 +1,7 @@
 """Workers beside the process that drives: each runs one pack at a time; one that dies costs its trial, not the others.
 
-What is done when is decided here; `links` (processes of this machine) and `ray_links` say how workers are spoken with.
+What is done when is decided here; `links` (processes of this machine) and `cluster.ray_links` say how workers are
+spoken with.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import pandas as pd
 from harness.api import DataRoot, GenerationTask, Kind, Task, Text
 from harness.records import RunRecord
 from harness.settings import Settings
-from harness.sharding_launch import Place, together
+from harness.sharding.launch import Place, together
 from harness.trial import Trial
 
 WORDS = ("river", "stone", "lamp", "garden", "the old", "a quiet")
@@ -74,7 +74,7 @@ def run_all(argument: tuple[Sequence[Trial], Settings], place: Place, say: Say) 
     """
     from harness import bench, costs
     from harness.runner import run_placed, run_shard
-    from harness.sharding import Sharded
+    from harness.sharding.model import Sharded
 
     (first, *others), settings = argument
     apart = dataclasses.replace(place, meeting=place.meeting.with_suffix(".first"))

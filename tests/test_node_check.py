@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.node_check import expected, problem, sources_sha256
+from harness.cluster.node_check import expected, problem, sources_sha256
 from harness.settings import Settings
 
 

@@ -29,8 +29,8 @@ from harness.provenance import stack
 from harness.records import Member, RunRecord
 from harness.runner import run_trial
 from harness.settings import Settings
-from harness.sharding_checks import check_devices, check_sharded, check_tensors, layer_classes
-from harness.sharding_launch import Trouble, together
+from harness.sharding.checks import check_devices, check_sharded, check_tensors, layer_classes
+from harness.sharding.launch import Trouble, together
 from harness.trial import Recipe, Start, Trial, trial_from_json
 
 PLUGIN = Path(__file__).parent / "sharding_support.py"

@@ -11,7 +11,7 @@ from harness.errors import UserError, unknown
 from harness.settings import Settings
 
 if TYPE_CHECKING:
-    from harness.clusters import Cluster
+    from harness.cluster.machines import Cluster
 
 EXECUTORS = ("local", "ray")
 
@@ -43,7 +43,7 @@ class Where:
 
     def cluster(self, settings: Settings) -> Cluster | None:
         """The Ray cluster that is meant, None for this machine; UserError for what makes no sense."""
-        from harness.clusters import Cluster, check_cluster
+        from harness.cluster.machines import Cluster, check_cluster
 
         if self.executor not in EXECUTORS:
             raise unknown("executor", self.executor, EXECUTORS, where="--executor")

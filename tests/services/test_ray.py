@@ -29,10 +29,10 @@ from pack_support import Heard, make_trial, together
 
 from benchmarks._no_op import run_nothing
 from harness import workers as worker_processes
-from harness.clusters import Cluster, RayMachines, check_nodes
+from harness.cluster.machines import Cluster, RayMachines, check_nodes
+from harness.cluster.node_check import expected
 from harness.errors import UserError
 from harness.execution import one_by_one, run_members
-from harness.node_check import expected
 from harness.pack.plan import Pack, make_packs
 from harness.plugins import discover
 from harness.preflight import check_models, model_checks

@@ -35,8 +35,8 @@ from harness.devices import pick_device
 from harness.language_loss import LossFunction
 from harness.placement import Placement
 from harness.settings import Settings
-from harness.sharding_checks import check_tensors, layer_classes
-from harness.sharding_launch import Place
+from harness.sharding.checks import check_tensors, layer_classes
+from harness.sharding.launch import Place
 
 if TYPE_CHECKING:
     from harness.adapt import Attachment

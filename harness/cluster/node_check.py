@@ -1,6 +1,6 @@
 """Whether another machine can stand in for this one: the same sources and plugin files, and the folders it will need.
 
-Knows no Ray: `clusters` asks it on every node before training, `ray_links` wherever a worker begins.
+Knows no Ray: `machines` asks it on every node before training, `ray_links` wherever a worker begins.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import clusters
 from harness.campaign import Request
-from harness.clusters import Cluster, RayMachines, check_cluster
+from harness.cluster import machines
+from harness.cluster.machines import Cluster, RayMachines, check_cluster
 from harness.commands.machines import Where
 from harness.errors import UserError
 from harness.executors import ThisMachine
@@ -65,12 +65,12 @@ def test_room_is_what_each_node_has_by_itself(
     cluster: Cluster, device: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = Told({"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0}, {"memory": 1e9})
-    monkeypatch.setattr(clusters, "_ray", lambda: ray)
-    monkeypatch.setattr(clusters, "check_nodes", lambda ids, here: asked.append(ids))
+    monkeypatch.setattr(machines, "_ray", lambda: ray)
+    monkeypatch.setattr(machines, "check_nodes", lambda ids, here: asked.append(ids))
     asked: list[list[str]] = []
-    machines = RayMachines(cluster, Settings(device=device))
-    assert machines.jobs(0) == room
-    assert machines.jobs(99) == 99
+    found = RayMachines(cluster, Settings(device=device))
+    assert found.jobs(0) == room
+    assert found.jobs(99) == 99
     assert asked == [["x", "x", "x"]]  # nodes that are there, once
 
 
@@ -84,9 +84,9 @@ def test_paths_are_absolute_and_threads_are_those_that_are_reserved() -> None:
 def test_an_address_is_a_host_and_a_port_at_which_somebody_answers() -> None:
     for address in ("head", "head:", "head:port", "head:0", "head:65536", "ray://head:10001"):
         with pytest.raises(UserError, match=r"give host:port of the cluster's head"):
-            clusters._check_answer(address)
+            machines._check_answer(address)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        clusters._check_answer(address)
+        machines._check_answer(address)
     with pytest.raises(UserError, match=rf"no Ray cluster answers at {address} \(Connection refused\)"):
-        clusters._check_answer(address)
+        machines._check_answer(address)

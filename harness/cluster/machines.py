@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from harness.cluster.node_check import Expected, expected
 from harness.errors import UserError
 from harness.executors import Executor, available_cores
-from harness.node_check import Expected, expected
 from harness.settings import Settings
 
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -86,7 +86,7 @@ class RayMachines:
         )
 
     def executor(self, jobs: int) -> Executor:
-        from harness.ray_links import RayTransport
+        from harness.cluster.ray_links import RayTransport
         from harness.workers import Workers
 
         self._connect(jobs)
@@ -217,7 +217,7 @@ def _probe() -> Callable[[dict[str, Any]], tuple[str, str | None]]:
         if sys.version_info[:2] != facts["python"]:
             return name, f"has Python {platform.python_version()}, the driver {'.'.join(map(str, facts['python']))}"
         try:
-            from harness.node_check import Expected, problem
+            from harness.cluster.node_check import Expected, problem
         except ImportError as error:
             return name, f"cannot load the harness ({error}); install the driver's version of it there"
         return name, problem(Expected(**facts))

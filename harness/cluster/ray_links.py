@@ -21,10 +21,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from harness import node_check
-from harness.clusters import wanted
+from harness.cluster import node_check
+from harness.cluster.machines import wanted
+from harness.cluster.node_check import Expected
 from harness.links import Gone, ProcessLink, Refused, start_process
-from harness.node_check import Expected
 from harness.redaction import install
 from harness.serving import Call, Message, Training
 from harness.settings import Settings

@@ -120,11 +120,9 @@ def _mirror_file(folder: Path, mirror: str) -> Path:
 
 def read_parquet(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """A parquet file that has `columns`, whole; UserError if it cannot be read or lacks one of them."""
-    import pyarrow
-
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+    except Exception as error:  # whatever pyarrow and pandas make of a damaged file: even a KeyError, of its metadata
         raise UserError(f"cannot read {path}: {_first_line(error)}; replace it with an intact parquet file.") from error
     _check_columns(frame, columns, str(path))
     return frame

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from data_support import HUB, Distance, Sum, Toy, rows
 from hypothesis import given, settings
@@ -35,6 +36,14 @@ def refused(task: Task, root: DataRoot) -> str:
         data.check_mirror(task, root)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_a_mirror_whose_own_notes_are_damaged_is_refused_in_one_line(tmp_path: Path) -> None:
+    root = plant(tmp_path)
+    file = tmp_path / "toy" / "train.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata({"pandas": '{"index_columns": []}'}), file)
+    assert "train.parquet: KeyError: 'columns'; replace it with an intact parquet file." in refused(Toy(), root)
 
 
 def test_a_good_mirror_gives_fresh_frames_with_text_ids(tmp_path: Path) -> None:

@@ -8,6 +8,15 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _descriptions()
+    _suites_and_tasks()
+    _trials()
+    _runs()
+    _members()
+    _results()
+
+
+def _descriptions() -> None:
     op.create_table(
         "backbones",
         sa.Column("name", sa.String(), nullable=False, comment="Hub id, or name of a local folder."),
@@ -57,6 +66,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_stacks"),
         comment="Hardware and software that runs happened on. Compare times within one stack only.",
     )
+
+
+def _suites_and_tasks() -> None:
     op.create_table(
         "suites",
         sa.Column("name", sa.String(), nullable=False, comment="Name, with overrides in brackets if there were any."),
@@ -86,6 +98,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", "version", name="pk_tasks"),
         comment="Tasks by name and version; a change of meaning is a new version.",
     )
+
+
+def _trials() -> None:
     op.create_table(
         "trials",
         sa.Column("id", sa.String(length=16), nullable=False, comment="16 hex digits: hash of canonical."),
@@ -117,6 +132,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_trials"),
         comment="Points of the grids: what was to be run. A trial may have many runs, or none yet.",
     )
+
+
+def _runs() -> None:
     op.create_table(
         "runs",
         sa.Column("id", sa.String(length=12), nullable=False, comment="12 random hex digits."),
@@ -168,6 +186,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_runs_stack_id", "runs", ["stack_id"])
     op.create_index("ix_runs_trial_id_started_at", "runs", ["trial_id", "started_at"])
+
+
+def _members() -> None:
     op.create_table(
         "suite_members",
         sa.Column("suite", sa.String(), nullable=False, comment="Name of the suite."),
@@ -184,6 +205,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_suite_members_trial_id", "suite_members", ["trial_id"])
+
+
+def _results() -> None:
     op.create_table(
         "losses",
         sa.Column("run_id", sa.String(length=12), nullable=False, comment="The run."),

@@ -113,9 +113,9 @@ def cell_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, fl
     held, width = 0, 0.0
     for _ in range(simulations):
         estimate = average([contrast(task, np.eye(1)) for task in simulate(world, generator)])
-        half = float(estimate.half_width()[0])
-        held += bool(abs(estimate.value[0] - truth) <= half)
-        width += 2 * half / simulations
+        low, high = (float(end[0]) for end in estimate.interval())
+        held += low <= truth <= high
+        width += (high - low) / simulations
     return {"coverage": held / simulations, "mean_width": width}
 
 
@@ -157,16 +157,26 @@ def _example_swaps(tasks: list[TaskScores], value: float) -> bool:
 
 def detectable_power(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
     """How often a difference is found that is as large as the design says it can find with a power of 80 %."""
-    generator = np.random.default_rng(seed)
-    designs = [differences(simulate(world, generator), [(0, 1)]) for _ in range(min(simulations, 200))]
-    parts = [[getattr(design, field.name) for design in designs] for field in dataclasses.fields(Estimate)]
-    size = float(detectable(Estimate(*(np.mean(part, axis=0) for part in parts)))[0])
-    # One row up and one down, so that the rows' variances stay those of the design on the whole.
+    generator, planted = np.random.default_rng(seed), world
+    for _ in range(2):  # the second design is that of rows as far apart, whose errors are a little larger
+        size = _detectable(planted, min(simulations, 400), generator)
+        planted = _apart(world, size)
+    return {"planted": size, "found": pair_findings(planted, simulations, seed + 1)["rejected"]}
+
+
+def _detectable(world: World, designs: int, generator: np.random.Generator) -> float:
+    """Of the mean variances of so many simulated designs."""
+    found = [differences(simulate(world, generator), [(0, 1)]) for _ in range(designs)]
+    parts = [[getattr(design, field.name) for design in found] for field in dataclasses.fields(Estimate)]
+    return float(detectable(Estimate(*(np.mean(part, axis=0) for part in parts)))[0])
+
+
+def _apart(world: World, size: float) -> World:
+    """Two rows that differ so much, one up and one down."""
     steps = np.linspace(0, 1.5, 301)
     up, down = (dataclasses.replace(world, means=tuple(world.means[0] + sign * steps)).truth() for sign in (1, -1))
-    step = steps[np.argmax(up - down >= size)]
-    planted = dataclasses.replace(world, means=(world.means[0] + float(step), world.means[0] - float(step)))
-    return {"planted": size, "found": pair_findings(planted, simulations, seed + 1)["rejected"]}
+    step = float(steps[np.argmax(up - down >= size)])
+    return dataclasses.replace(world, means=(world.means[0] + step, world.means[0] - step))
 
 
 def rank_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:

@@ -119,7 +119,7 @@ def _scores(db: str) -> tuple[tuple[str, ...], list[TaskScores]]:
 def _line(name: str, scores: Sequence[TaskScores]) -> tuple[common.Cell, ...]:
     """What the board would say of the two rows on these tasks."""
     difference = differences(scores, [(0, 1)])
-    low, high = difference.interval()
+    low, high = difference.accepted()
     blocks = paired_blocks(scores, (0, 1))
     numbers = (difference.value, low, high, detectable(difference))
     return (

@@ -111,7 +111,7 @@ def _differences(
 ) -> list[Difference]:
     """The differences of all pairs, averaged over tasks (`task` None) or on one task."""
     scores = judged.scores if task is None else judged.scores[task : task + 1]
-    low, high = (np.clip(end, -WIDEST, WIDEST) for end in estimate.interval())
+    low, high = (np.clip(end, -WIDEST, WIDEST) for end in estimate.accepted())
     p = holm(estimate.p_value()) if adjusted is None else adjusted
     least = detectable(estimate) if task is None else np.full(len(pairs), math.nan)
     return [

@@ -44,19 +44,55 @@ def test_with_both_it_is_their_convolution(freedom: float, example_variance: flo
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0, 4), st.floats(0, 4), st.floats(1, 50), st.floats(-3, 3))
-def test_interval_and_p_value_agree(seed: float, examples: float, freedom: float, value: float) -> None:
+def test_accepted_values_and_p_value_agree(seed: float, examples: float, freedom: float, value: float) -> None:
     estimate = one(value, seed, freedom, examples)
-    low, high = estimate.interval(0.95)
+    low, high = estimate.accepted(0.95)
     assert (estimate.p_value()[0] <= 0.05) == (low[0] > 0 or high[0] < 0) or abs(min(abs(low[0]), abs(high[0]))) < 1e-3
     assert estimate.probability_above()[0] == pytest.approx(
         1 - one(-value, seed, freedom, examples).probability_above()[0]
     )
 
 
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.999])
+@pytest.mark.parametrize(("freedom", "examples"), [(1, 0.5), (2, 0.2), (2, 5.0), (4, 1.0), (7.5, 0.01)])
+def test_an_interval_of_a_mean_is_the_posterior_of_its_prior(freedom: float, examples: float, level: float) -> None:
+    """Integrated over the seeds' variance v: chi^2 likelihood of s^2 / S = 1 times the prior 1/v + e / (4 v^2)."""
+
+    def density(log_variance: float) -> float:
+        v = np.exp(log_variance)  # times v, for the logarithm
+        return float(v * (1 / v + examples / (4 * v**2)) * v ** (-freedom / 2) * np.exp(-freedom / (2 * v)))
+
+    high = float(one(0.0, 1.0, freedom, examples).interval(level)[1][0])
+    grid = np.linspace(-12, 80, 40_001)
+    weights = np.array([density(x) for x in grid])
+    tail = (weights * stats.norm.sf(high / np.sqrt(np.exp(grid) + examples))).sum() / weights.sum()
+    assert tail == pytest.approx((1 - level) / 2, rel=2e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 4), st.floats(0, 4), st.integers(2, 50), st.floats(0.5, 0.999))
+def test_an_interval_lies_within_the_accepted_values(seed: float, examples: float, seeds: int, level: float) -> None:
+    estimate = one(0.0, seed, seeds - 1, examples)
+    assert estimate.interval(level)[1][0] <= estimate.accepted(level)[1][0] * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.92), (3, 0.94), (5, 0.94), (20, 0.94)])
+def test_intervals_of_normal_scores_cover_close_to_95_percent(seeds: int, least: float, share: float) -> None:
+    """`share`: how much of the mean's true variance the seeds make."""
+    generator, count = np.random.default_rng([seeds, round(100 * share)]), 6_000
+    found = share * generator.chisquare(seeds - 1, count) / (seeds - 1)
+    whole = np.ones(count)
+    mean = generator.standard_normal(count)
+    low, high = Estimate(mean, found, (seeds - 1) * whole, (1 - share) * whole, seeds * whole).interval()
+    assert least <= ((low <= 0) & (high >= 0)).mean() <= 0.97
+
+
 def test_two_rows_that_say_the_very_same_tie() -> None:
     estimate = contrast(scores([[0.6, 0.6], [0.6, 0.6]]), np.array([[1.0, -1.0]]))
     assert estimate.p_value()[0] == 1
     assert estimate.half_width()[0] == 0
+    assert estimate.interval() == (0, 0)
     assert estimate.probability_above()[0] == 0.5
 
 
@@ -64,6 +100,7 @@ def test_a_single_seed_has_no_interval() -> None:
     estimate = contrast(scores([[0.6, np.nan], [0.5, 0.7]], 0.01), np.eye(2))
     assert estimate.value.tolist() == [0.6, pytest.approx(0.6)]
     assert np.isnan(estimate.half_width()).tolist() == [True, False]
+    assert np.isnan(estimate.interval()[0]).tolist() == [True, False]
     assert np.isnan(estimate.p_value()).tolist() == [True, False]
     assert estimate.seeds.tolist() == [1, 2]
 
@@ -136,7 +173,7 @@ def test_draws_have_the_moments_and_quantiles_of_the_model() -> None:
     task = of_predictions("accuracy", labels, np.where(right, labels, 1 - labels), generator)
     draws = draw_means([task, task], 20_000, generator)
     known = average([contrast(task, np.eye(2))] * 2)
-    low, high = known.interval(0.8)
+    low, high = known.accepted(0.8)
     np.testing.assert_allclose(np.quantile(draws, [0.1, 0.9], axis=0), [low, high], atol=2e-3)
     apart = average([contrast(task, np.array([[1.0, -1.0]]))] * 2)
     share = float((draws[:, 0] > draws[:, 1]).mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -13,12 +12,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from bundle_support import sealed, unzip, with_run, zip_to
 from factories import METHODS, TASKS, fill, make_record, make_suite
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness.bundle.format import MANIFEST, canonical, run_sha256, sha256
+from harness.bundle.format import MANIFEST, canonical, sha256
 from harness.bundle.merging import Merged, merge, stored_sha256
 from harness.bundle.reading import read_bundle
 from harness.bundle.writing import all_predictions, write_bundle
@@ -30,7 +28,6 @@ from harness.schema import Base, Run, SuiteMember
 from harness.scoring import results
 from harness.store import Store, open_store
 
-Members = dict[str, bytes]
 RECORDS = [make_record(method=method, seed=seed, minutes=seed) for method in ("ft", "lora") for seed in range(2)]
 RECORDS += [
     make_record(seed=7, minutes=9, status="failed", reason="why", traceback="Traceback", scores=[], parameters=None)
@@ -60,35 +57,6 @@ def target(tmp_path: Path) -> Iterator[Store]:
 def run_ids(store: Store) -> list[str]:
     with store.reading() as connection:
         return list(connection.scalars(sa.select(Run.id).order_by(Run.started_at, Run.id)))
-
-
-def unzip(file: Path) -> Members:
-    with zipfile.ZipFile(file) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def zip_to(path: Path, members: Members, method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def sealed(members: Members) -> Members:
-    """The members with a manifest that tells their hashes: what a careful forger would make."""
-    manifest = json.loads(members[MANIFEST])
-    manifest["sha256"] = {name: sha256(content) for name, content in members.items() if name != MANIFEST}
-    return {**members, MANIFEST: canonical(manifest)}
-
-
-def with_run(members: Members, change: Callable[[dict[str, Any]], None], forge: bool = True) -> Members:
-    """The first run changed, its hash made anew if `forge`."""
-    first, *rest = members["runs.jsonl"].splitlines()
-    run = json.loads(first)
-    change(run)
-    if forge:
-        run["sha256"] = run_sha256(run)
-    return sealed({**members, "runs.jsonl": b"\n".join([canonical(run), *rest]) + b"\n"})
 
 
 # ------------------------------------------------------------------------------------- there and back
@@ -292,73 +260,6 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert_refused(tmp_path / "x.zip", "is not a bundle, or is damaged")
     assert_refused(tmp_path / "missing.zip", "there is no file")
     assert_refused(tmp_path, "cannot be read")
-
-
-# --------------------------------------------------------------------------------------------- fuzzing
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=6,
-)
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def assert_refused_or_harmless(path: Path) -> None:
-    """Reading gives a bundle or one line, and makes no file."""
-    before = sorted(path.parent.iterdir())
-    refusal = ""
-    try:
-        read_bundle(path)
-    except UserError as error:
-        refusal = str(error)
-    assert "\n" not in refusal
-    assert sorted(path.parent.iterdir()) == before
-
-
-@FUZZ
-@given(data=st.data())
-def test_flipped_bytes_are_refused_or_harmless(file: Path, tmp_path: Path, data: st.DataObject) -> None:
-    content = bytearray(file.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(content)) | st.just(len(content)))
-    (tmp_path / "x.zip").write_bytes(bytes(content[:cut]))
-    assert_refused_or_harmless(tmp_path / "x.zip")
-
-
-@FUZZ
-@given(data=st.data())
-def test_any_json_in_the_place_of_any_value_is_refused_or_harmless(
-    file: Path, tmp_path: Path, data: st.DataObject
-) -> None:
-    members = unzip(file)
-    name = data.draw(st.sampled_from(sorted(members)))
-    lines = members[name].splitlines()
-    index = data.draw(st.integers(0, len(lines) - 1))
-    value = json.loads(lines[index])
-    spot, keys = value, []
-    while isinstance(spot, dict | list) and spot and (not keys or data.draw(st.booleans())):
-        keys.append(data.draw(st.sampled_from(sorted(spot) if isinstance(spot, dict) else range(len(spot)))))
-        spot = spot[keys[-1]]
-    place = value
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = data.draw(JSON)
-    if name == "runs.jsonl" and isinstance(value.get("provenance"), dict):
-        with contextlib.suppress(ValueError, TypeError):
-            value["sha256"] = run_sha256(value)
-    lines[index] = json.dumps(value).encode()
-    members[name] = b"\n".join(lines) + b"\n"
-    buffer = members if name == MANIFEST else sealed(members)
-    assert_refused_or_harmless(zip_to(tmp_path / "x.zip", buffer, zipfile.ZIP_STORED))
-
-
-@FUZZ
-@given(content=st.binary(max_size=300))
-def test_any_bytes_as_a_member_are_refused_or_harmless(file: Path, tmp_path: Path, content: bytes) -> None:
-    members = {**unzip(file), "methods.jsonl": content}
-    assert_refused_or_harmless(zip_to(tmp_path / "x.zip", sealed(members), zipfile.ZIP_STORED))
 
 
 # -------------------------------------------------------------------------------- commands and copies

@@ -32,7 +32,8 @@ def fuzz(inputs: int) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts.json"
-        command = [sys.executable, "-m", "pytest", str(HERE / "test_fuzzing.py"), "-q", "--timeout", "3600"]
+        tests = map(str, sorted(HERE.glob("test_fuzzing*.py")))
+        command = [sys.executable, "-m", "pytest", *tests, "-q", "--timeout", "3600"]
         environment = {**os.environ, "HARNESS_FUZZ": str(inputs), "HARNESS_FUZZ_JSON": str(counts)}
         done = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=HERE.parent.parent, env=environment)
         tried = json.loads(counts.read_text())

@@ -1,18 +1,11 @@
-"""Suite files, mirrors, databases and command lines that nobody would write: one clear line each, and no change.
-
-HARNESS_FUZZ=N takes N inputs in all instead of the few of `make test`; `make faults` takes 10,000.
-"""
+"""Suite files, mirrors, databases and command lines that nobody would write: one clear line each, and no change."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
-import os
 import shutil
 import string
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,13 +14,12 @@ import pandas as pd
 import pytest
 from cli_support import SUITE
 from factories import METHODS, TASKS, make_record, make_suite
-from hypothesis import HealthCheck, given, settings
+from fuzzing import COUNTS, damaged, invoke, outside, some
+from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from harness import campaign, data
 from harness.api import DataRoot, HubSource, Kind, Task, Text
-from harness.cli import app
 from harness.errors import UserError
 from harness.execution import Outcome
 from harness.plugins import discover
@@ -36,24 +28,8 @@ from harness.store import open_store
 from harness.suite import Selection, plan
 from harness.suite_file import read_suite
 
-TOTAL = int(os.environ.get("HARNESS_FUZZ") or 300)
 PLUGIN = Path(__file__).parent.parent / "cli_support.py"
 PLUGINS = discover((PLUGIN,))
-COUNTS: Counter[str] = Counter()
-"""Inputs tried, by kind."""
-
-
-def some(share: float) -> settings:
-    """A share of all inputs."""
-    return settings(
-        max_examples=max(1, round(TOTAL * share)),
-        deadline=None,
-        database=None,
-        derandomize=TOTAL < 1000,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 words = st.text(st.characters(codec="utf-8"), max_size=12)
 numbers = st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from([0, 1, -1, 10**400])
 
@@ -73,27 +49,6 @@ def places(toy_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             store.add_run(record)
     with contextlib.chdir(folder / "inside"):
         yield folder
-    if target := os.environ.get("HARNESS_FUZZ_JSON"):
-        Path(target).write_text(json.dumps(COUNTS))
-
-
-def outside(folder: Path) -> dict[str, str]:
-    """Hashes of all files beside `inside`."""
-    return {
-        str(file): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and folder / "inside" not in file.parents
-    }
-
-
-def invoke(*arguments: str) -> Any:
-    """Run a command; it may refuse in one line, and may not raise."""
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code in (0, 1, 2), (arguments, result.output)
-    raised = result.exception
-    assert raised is None or isinstance(raised, SystemExit), (arguments, raised)
-    assert "Traceback" not in result.output, arguments
-    return result
 
 
 # ---------------------------------------------------------------------------------------- suite files
@@ -145,7 +100,7 @@ def suite_texts(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@some(0.34)
+@some(0.27)
 @given(text=suite_texts())
 def test_any_suite_file_is_planned_or_refused_in_one_line(text: str, places: Path) -> None:
     file = places / "inside" / "fuzzed.toml"
@@ -213,27 +168,10 @@ def frames(draw: st.DrawFn) -> bytes:
         return damaged(draw, GOOD_FILE)
 
 
-def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """Bytes changed, cut off or put in."""
-    found = bytearray(content)
-    for _ in range(draw(st.integers(1, 3))):
-        first = draw(st.integers(0, max(0, len(found) - 1)))
-        match draw(st.integers(0, 3)):
-            case 0:
-                found[first : first + 1] = draw(st.binary(min_size=1, max_size=1))
-            case 1:
-                del found[first:]
-            case 2:
-                found[first : first + 8] = draw(st.binary(max_size=16))
-            case _:
-                del found[first : first + draw(st.integers(1, 600))]
-    return bytes(found)
-
-
 mirrors = frames() | st.composite(lambda draw: damaged(draw, GOOD_FILE))() | st.binary(max_size=60)
 
 
-@some(0.3)
+@some(0.25)
 @given(train=mirrors, test=mirrors | st.just(GOOD_FILE))
 def test_any_mirror_is_read_or_refused_in_one_line(train: bytes, test: bytes, places: Path) -> None:
     folder = places / "inside" / "mirrored"
@@ -308,7 +246,7 @@ arguments = st.lists(
 )
 
 
-@some(0.26)
+@some(0.2)
 @given(command=st.sampled_from(COMMANDS), given_here=arguments)
 def test_any_command_line_is_carried_out_or_refused_and_changes_nothing_outside(
     command: str, given_here: list[str], places: Path

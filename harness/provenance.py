@@ -41,15 +41,16 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "HF_DATASETS_OFFLINE",
     "HF_HUB_OFFLINE",
-    "MKL_NUM_THREADS",
     "NVIDIA_TF32_OVERRIDE",
-    "OMP_NUM_THREADS",
     "PYTHONHASHSEED",
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "TOKENIZERS_PARALLELISM",
 )
-"""Environment variables that are kept if set. An allow-list: tokens and folders never get into a database."""
+"""Environment variables that are kept if set. An allow-list: tokens and folders never get into a database.
+
+Not those of thread counts, which the harness sets for its workers: the stack has the number that torch was given.
+"""
 SOURCES = ("harness", "methods", "tasks")
 """Folders of a checkout that decide what a run computes; a change elsewhere does not make it dirty."""
 PROJECT = Path(__file__).resolve().parent.parent

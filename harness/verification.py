@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.pack.verify import AGREEMENT, NUMBERS_TOLERANCE
+from harness.provenance import VARIABLES
 from harness.records import Predictions, RunRecord
 from harness.settings import Settings
 from harness.store import RunDetails
@@ -153,7 +154,14 @@ def _prediction_differences(before: Sequence[Predictions], now: Sequence[Predict
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
     for name in _INPUTS:
         if name in before and name in now:
-            yield from _changed(name, before[name], now[name])
+            yield from _changed(name, *(_still_recorded(name, part[name]) for part in (before, now)))
+
+
+def _still_recorded(name: str, value: Any) -> Any:
+    """Without environment variables that are recorded no longer."""
+    if name != "environment" or not isinstance(value, Mapping):
+        return value
+    return {variable: text for variable, text in value.items() if variable in VARIABLES}
 
 
 def _changed(name: str, before: Any, now: Any) -> Iterator[Change]:

@@ -99,11 +99,11 @@ def test_git_is_asked_once(checkout: Path) -> None:
 
 
 def test_only_listed_variables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("HF_TOKEN", "secret-token")
     monkeypatch.setenv("HARNESS_DATA", "/home/somebody/data")
     facts = provenance(SETTINGS)
-    assert facts["environment"]["OMP_NUM_THREADS"] == "3"
+    assert facts["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
     assert set(facts["environment"]) <= set(VARIABLES)
     assert "secret-token" not in json.dumps(facts)
     assert "somebody" not in json.dumps(facts)

@@ -121,6 +121,14 @@ def moved(record: RunRecord, by: float) -> RunRecord:
     return dataclasses.replace(record, scores=[dataclasses.replace(s, value=s.value + by) for s in record.scores])
 
 
+def test_a_variable_that_is_recorded_no_longer_is_no_change() -> None:
+    before, now = (
+        dataclasses.replace(make_record(), provenance={"environment": environment})
+        for environment in ({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"})
+    )
+    assert [str(change) for change in check(before, now).changes] == ["environment.CUDA_VISIBLE_DEVICES: 0 then, 1 now"]
+
+
 def test_verdicts_follow_the_largest_difference() -> None:
     record = make_record()
     assert check(record, record).verdict == "identical"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -140,7 +140,7 @@ class Attachment:
         return {name: factors for name, factors in found.items() if factors is not None}
 
     def taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The factors that the frozen weights lack; ask before any training. Empty if the method takes none out."""
+        """The factors that the frozen weights lack; ask before anything changes the adapter. Often none."""
         taking = [name for name in self.originals if self.adapted(name).method.takes_out_start()]
         return self.low_rank() if taking else {}
 
@@ -161,17 +161,19 @@ def attach(model: nn.Module, method: Method, head: tuple[str, ...], seed: int, s
     model.requires_grad_(False)
     attachment = Attachment(model)
     if isinstance(method, LinearMethod):
-        attachment.originals = _attach_maps(model, method, seed, support)
+        targets = select_modules(model, method.targets, method.layers, head)
+        attachment.originals = _attach_maps(model, method, targets, seed, support)
     else:
-        method.attach(model, AttachContext(_generator(seed, method.name), head, partial(_selected, model)))
+        method.attach(model, AttachContext(_generator(seed, method.name), head, partial(_selected, model, head)))
     if method.trains_head:
         for name in head:
             model.get_submodule(name).requires_grad_(True)
     return attachment
 
 
-def _attach_maps(model: nn.Module, method: LinearMethod, seed: int, support: Support) -> dict[str, nn.Linear]:
-    targets = select_modules(model, method.targets, method.layers)
+def _attach_maps(
+    model: nn.Module, method: LinearMethod, targets: Sequence[Target], seed: int, support: Support
+) -> dict[str, nn.Linear]:
     check_maps(model, method, targets)
     common = Common((max(t.shape[0] for t in targets), max(t.shape[1] for t in targets)))
     replacements = {target.module: _adapted(model, target, method, seed, support, common) for target in targets}
@@ -201,8 +203,8 @@ def _adapted(
     return AdaptedLinear(original, method, tensors)
 
 
-def _selected(model: nn.Module, targets: str, layers: str) -> list[str]:
-    return [target.module for target in select_modules(model, targets, layers)]
+def _selected(model: nn.Module, head: tuple[str, ...], targets: str, layers: str) -> list[str]:
+    return [target.module for target in select_modules(model, targets, layers, head)]
 
 
 def _compact(value: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 BUNDLED = Path(__file__).parent / "bundled"
-HEADS = ("classifier", "score")
+HEADS = ("classifier", "score", "pre_classifier", "pooler", "classification_head", "sequence_summary", "logits_proj")
 """Modules that transformers' sequence-classification models put on top, freshly initialised."""
 
 
@@ -179,13 +179,31 @@ def load(backbone: Backbone, task: Task, seed: int, settings: Settings) -> Loade
     config.pad_token_id = tokenizer.pad_token_id
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(stream_seed(seed, "head", task.name))
-        model = auto_class(task.kind).from_pretrained(
-            source, revision=revision, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        model, found = auto_class(task.kind).from_pretrained(
+            source,
+            revision=revision,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         head = _head_names(model)
+        _refuse_random(backbone.name, found["missing_keys"], head)
         _redraw(model, head)
     digest = weights_sha256(folder) if folder else backbone.revision
     return Loaded(model, tokenizer, head, head or output_names(model), digest)
+
+
+def _refuse_random(name: str, missing: Iterable[str], head: tuple[str, ...]) -> None:
+    """Raise UserError for weights below the head that the checkpoint lacks: methods would leave them random."""
+    below = sorted(key for key in missing if key.split(".")[0] not in head)
+    if below:
+        more = f" and {len(below) - 1} more" if len(below) > 1 else ""
+        raise UserError(
+            f"the checkpoint of backbone '{name}' has no {below[0]}{more}, which this architecture has below its head: "
+            "it would stay as it is drawn. Use a checkpoint that has all weights."
+        )
 
 
 def draw_head(loaded: Loaded, task: Task, seed: int) -> None:

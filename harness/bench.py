@@ -236,7 +236,17 @@ def head_carried(left: Iterable[str], stage: Stage) -> bool | None:
 
 
 def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachment, float]:
-    """Attach the method. Also the seconds of decompositions that came from the cache: they are this run's cost too."""
+    """Attach the method and carry a transferred adapter over.
+
+    Also the seconds of decompositions that came from the cache: they are this run's cost too.
+    """
+    attached = attach_anew(bench, stage, started)
+    carry_adapter(stage, started)
+    return attached
+
+
+def attach_anew(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachment, float]:
+    """The same with the adapter as its method initialises it."""
     recipe = bench.trial.recipe
     decompositions = CachedDecompositions(bench.settings.cache_root)
     steps_per_epoch = -(-len(stage.encoded) // recipe.batch_size)
@@ -248,10 +258,14 @@ def attach(bench: Bench, stage: Stage, started: Started) -> tuple[adapt.Attachme
 
     support = adapt.Support(decompositions, pretrained, _gradients(bench, stage), recipe.learning_rate / max(1, warmup))
     attachment = adapt.attach(stage.model, bench.method, stage.loaded.head, bench.trial.seed, support)
+    return attachment, decompositions.cached_seconds
+
+
+def carry_adapter(stage: Stage, started: Started) -> None:
+    """Put the tensors of a transferred adapter into the attached one."""
     if started.adapter:
         left = starts.carry(stage.model, started.adapter)
         started.head_carried = head_carried(left, stage)
-    return attachment, decompositions.cached_seconds
 
 
 def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
@@ -260,7 +274,7 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
         return {}
     seed = stream_seed(bench.trial.seed, "gradient", bench.task.name)
     rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
-    size = bench.shrunk(bench.trial.recipe.batch_size)
+    size = max(1, bench.trial.recipe.batch_size // bench.micro_batches)  # as many at once as a step computes
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
     with loop.checkpointing(stage.model, checkpoints(bench, stage)):
         return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)

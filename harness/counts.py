@@ -80,7 +80,7 @@ def _untouched(shape: Shape, settings: Settings) -> tuple[nn.Module, tuple[str, 
 
 
 def _count_linear(method: LinearMethod, model: nn.Module, head: tuple[str, ...]) -> Counts:
-    targets = select_modules(model, method.targets, method.layers)
+    targets = select_modules(model, method.targets, method.layers, head)
     maps = []
     biases = 0
     for target in targets:
@@ -116,7 +116,7 @@ def attach_shapes(method: Method, model: nn.Module, head: tuple[str, ...]) -> No
     model.requires_grad_(False)
 
     def select(targets: str, layers: str) -> list[str]:
-        return [target.module for target in select_modules(model, targets, layers)]
+        return [target.module for target in select_modules(model, targets, layers, head)]
 
     method.attach(model, AttachContext(torch.Generator(), head, select))
     for name in head if method.trains_head else ():

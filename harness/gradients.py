@@ -10,13 +10,14 @@ from torch.utils.hooks import RemovableHandle
 
 from harness.api import LinearMethod
 from harness.language_loss import loss_function
+from harness.loop import loss_items
 from harness.targets import select_modules
 
 
 def estimate_gradients(
     model: nn.Module, method: LinearMethod, batches: Iterable[Mapping[str, Tensor]], seed: int, dropout: bool
 ) -> dict[str, Tensor]:
-    """Sum over rows of the loss gradient [m, n] of every map that the method targets, float32 on the CPU.
+    """Sum over rows (answer tokens, if it generates) of every targeted map's gradient [m, n], float32 on the CPU.
 
     Gradients are taken over by hooks as backward produces them and freed at once, so that memory does not grow
     with depth. `dropout` says whether the model's own dropout is on; its draws come from `seed` alone.
@@ -65,6 +66,6 @@ def _backward(model: nn.Module, batches: Iterable[Mapping[str, Tensor]], seed: i
         torch.manual_seed(seed)
         for batch in batches:
             moved = {name: value.to(device) for name, value in batch.items()}
-            # the loss is a mean over rows: times their number it is the sum
+            # the loss is a mean over rows or answer tokens: times their number it is the sum, however rows are batched
             loss = loss_function(model, moved)(moved)
-            (loss * len(moved["labels"])).backward()
+            (loss * loss_items(moved)).backward()

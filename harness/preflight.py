@@ -140,7 +140,7 @@ def check_models(checks: Sequence[ModelCheck], settings: Settings) -> None:
             _check_chat(check, plugins, settings)
         method = make_method(plugins.methods[check.method], json.loads(check.parameters))
         try:
-            _check_model(models[key][0], method, check)
+            _check_model(*models[key], method, check)
             if check.shards > 1:
                 check_devices(check.shards, settings)
                 layer_classes(models[key][0])
@@ -159,7 +159,7 @@ def _check_chat(check: ModelCheck, plugins: Plugins, settings: Settings) -> None
     in_chat(cast(GenerationTask, plugins.tasks[check.chat_task]), tokenizer)
 
 
-def _check_model(model: nn.Module, method: Method, check: ModelCheck) -> None:
+def _check_model(model: nn.Module, head: tuple[str, ...], method: Method, check: ModelCheck) -> None:
     from harness.backbones import positions
     from harness.targets import select_modules
 
@@ -167,7 +167,7 @@ def _check_model(model: nn.Module, method: Method, check: ModelCheck) -> None:
     if limit is not None and check.max_length > limit:
         raise UserError(f"max_length = {check.max_length} exceeds its {limit} positions; choose at most {limit}.")
     if isinstance(method, LinearMethod):
-        for target in select_modules(model, method.targets, method.layers):
+        for target in select_modules(model, method.targets, method.layers, head):
             method.check_map(target.module, target.shape)
 
 

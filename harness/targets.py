@@ -42,8 +42,12 @@ class Target:
     """(out, in) = (m, n)."""
 
 
-def select_modules(model: nn.Module, targets: str, layers: str) -> list[Target]:
-    """The maps that `targets` and `layers` name, in model order; none at all is a UserError that lists what exists."""
+def select_modules(model: nn.Module, targets: str, layers: str, head: Sequence[str] = ()) -> list[Target]:
+    """The maps that `targets` and `layers` name, in model order; none at all is a UserError that lists what exists.
+
+    A map within a module of `head`, which is trained whole, is refused. A map in no numbered layer, as a regex may
+    name, is in "all" layers and in none of the last.
+    """
     from torch import nn
 
     linear = {
@@ -56,12 +60,20 @@ def select_modules(model: nn.Module, targets: str, layers: str) -> list[Target]:
     found = [Target(name, _layer_of(name), linear[name]) for name, _ in matched]
     if not found:
         _explain_nothing(model, targets, linear)
-    depth = max(target.layer for target in found) + 1
-    first = 0 if layers == "all" else depth - _last(layers)
-    kept = [target for target in found if target.layer >= first]
+    if layers != "all":
+        depth = max(target.layer for target in found) + 1
+        found = [target for target in found if target.layer >= max(0, depth - _last(layers))]
+        if not found:
+            raise UserError(f"target '{targets}' matches no map of a numbered layer; choose layers = 'all'.")
+    for target in found:
+        if any(target.module == name or target.module.startswith(f"{name}.") for name in head):
+            raise UserError(
+                f"target '{targets}' matches {target.module}, a part of the head, which is trained whole; "
+                "choose targets without it."
+            )
     if not targets.startswith(REGEX):
-        _require_each(targets, kept, linear)
-    return kept
+        _require_each(targets, found, linear)
+    return found
 
 
 def check_scope(layers: str) -> None:

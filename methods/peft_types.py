@@ -39,6 +39,7 @@ _OWN_BUSINESS = {
         "layers_pattern",
     ),
     *("targets", "layers"),
+    "orth_reg_weight",  # of the penalty that is left out
 }
 
 

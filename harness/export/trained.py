@@ -119,8 +119,11 @@ def _check_alone(wanted: Wanted) -> None:
 
 def _attached(prepared: Bench, wanted: Wanted) -> Trained:
     stage = stages.load(prepared, pick_device(prepared.settings.device))
-    attachment, _ = stages.attach(prepared, stage, start(prepared, stage))
-    return Trained(wanted, prepared, stage, attachment, attachment.taken_out())
+    started = start(prepared, stage)
+    attachment, _ = stages.attach_anew(prepared, stage, started)
+    taken_out = attachment.taken_out()  # before a transferred adapter takes the place of the initial one
+    stages.carry_adapter(stage, started)
+    return Trained(wanted, prepared, stage, attachment, taken_out)
 
 
 def _train(trained: Trained) -> dict[str, Tensor]:

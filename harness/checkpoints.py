@@ -9,7 +9,6 @@ A file that is damaged, or was made by other software or on another machine, is 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import random
 import sys
@@ -22,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint_files import checkpoint_file, remove
-from harness.provenance import PROJECT, stack
+from harness.provenance import stack
 from harness.settings import Settings
-from harness.source_hashes import files_sha256, source_sha256
+from harness.source_hashes import harness_sha256, source_sha256
 from harness.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def training_checkpoints(name: str, bench: Bench, remembered: Remembered | None 
         return None
     made_with = {
         **stack(settings),
-        "harness": _sources_sha256(),
+        "harness": harness_sha256(),
         "trial": trial.canonical,
         "method": source_sha256(type(method)),
         "task": source_sha256(type(bench.task)),
@@ -134,12 +133,6 @@ def _plain_hook() -> Any:
     from harness.api import Method
 
     return Method.after_update
-
-
-@functools.cache
-def _sources_sha256() -> str:
-    folder = PROJECT / "harness"
-    return files_sha256(folder.rglob("*.py"), folder)
 
 
 def _versions(model: nn.Module) -> dict[str, tuple[int, int]]:

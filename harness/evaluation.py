@@ -59,10 +59,10 @@ class Evaluator:
     def record(self, split: str, epoch: int, values: list[Any]) -> None:
         """Score the predictions `values` (in row order) of one split after one epoch and keep them.
 
-        Raises TrialFailure("diverged") for a regression that predicts infinity or no number.
+        Raises TrialFailure("diverged") for a model that gives infinity or no number.
         """
         frame = self.frames[split]
-        if self.task.kind == "regression" and not all(map(math.isfinite, values)):
+        if self.task.kind != "generation" and not all(map(_is_answer, values)):
             raise TrialFailure("diverged", f"a prediction on '{split}' was not finite after epoch {epoch}")
         labels = references(self.task, frame)
         for metric in self.task.metrics:
@@ -114,3 +114,8 @@ def references(task: Task, frame: pd.DataFrame) -> list[Any]:
         return list(reference_answers(task, frame))
     kind = float if task.kind == "regression" else int
     return [kind(label) for label in frame["label"]]
+
+
+def _is_answer(value: float) -> bool:
+    """A regression may give -1.0, but -1 is no class."""
+    return math.isfinite(value) and not (isinstance(value, int) and value == loop.NO_ANSWER)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,10 @@ class Steps(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Sequence[Batch]]: ...
+
+    def after(self, done: int) -> Iterable[Sequence[Batch]]:
+        """The steps after the first `done`, whose batches are not made."""
+        ...
 
 
 LOSS_POINTS = 100
@@ -149,9 +152,7 @@ def fit(
             continue
         model.train()
         done = progress.steps - (number - 1) * len(steps)
-        with opened(steps) as ready:
-            for _ in itertools.islice(ready, done):
-                pass
+        with opened(steps.after(done)) as ready:
             ended = False
             while not ended:
                 with train_seconds(device) as watch:
@@ -269,9 +270,15 @@ def predict(model: nn.Module, batches: Iterable[tuple[Sequence[int], Batch]], ki
     return [values[index] for index in range(len(values))]
 
 
+NO_ANSWER = -1
+"""The class of a row whose logits are not all finite."""
+
+
 def answers(logits: Tensor, kind: Kind) -> Tensor:
     """[rows] class ids, or the numbers of a regression, from logits [rows, classes]."""
-    return logits.float()[:, 0] if kind == "regression" else logits.argmax(dim=-1)
+    if kind == "regression":
+        return logits.float()[:, 0]
+    return torch.where(logits.isfinite().all(-1), logits.argmax(dim=-1), NO_ANSWER)
 
 
 @contextlib.contextmanager

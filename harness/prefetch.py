@@ -32,6 +32,10 @@ class Prepared(Generic[Wanted, Made]):
         """How many there are."""
         return len(self._wanted)
 
+    def after(self, done: int) -> Prepared[Wanted, Made]:
+        """What comes after the first `done` items. Those are not made: what takes note of making would be misled."""
+        return Prepared(self._make, self._wanted[done:], self._ahead)
+
     def __iter__(self) -> Iterator[Made]:
         if not self._ahead:
             yield from map(self._make, self._wanted)

@@ -75,6 +75,13 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def harness_sha256() -> str:
+    """Hash of the harness's own sources: what was computed with others is not trusted."""
+    folder = Path(__file__).parent
+    return files_sha256(folder.rglob("*.py"), folder)
+
+
 def files_sha256(files: Iterable[Path], folder: Path) -> str:
     """Hash of files by their path below `folder` and their content; one that is gone counts by its name alone."""
     digest = hashlib.sha256()

@@ -43,8 +43,8 @@ def source_trial(trial: Trial) -> Trial:
     )
 
 
-def cache_key(trial: Trial) -> str:
-    """Hash of everything that the started weights depend on.
+def cache_key(trial: Trial, made_from: Mapping[str, Any]) -> str:
+    """Hash of everything that the started weights depend on: what the trial says, and the hashes of rows and sources.
 
     The method is among it only where its own adapter is what is brought along; its learning rates never are.
     """
@@ -58,6 +58,7 @@ def cache_key(trial: Trial) -> str:
         "seed": trial.seed,
         "start": settings_of(start),
         "recipe": settings_of(start_recipe(trial)),
+        "made_from": dict(made_from),
     }
     if transfer and start.what == "adapter":
         content["method"] = [trial.method, trial.parameters]
@@ -80,10 +81,10 @@ def carry(model: nn.Module, tensors: Mapping[str, Tensor]) -> set[str]:
 class StartCache:
     """Started weights below `cache_root/starts`, one safetensors file each; safe under several processes."""
 
-    def __init__(self, cache_root: Path, trial: Trial) -> None:
+    def __init__(self, cache_root: Path, key: str) -> None:
         folder = cache_root / "starts"
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / f"{cache_key(trial)}.safetensors"
+        self.file = folder / f"{key}.safetensors"
         self.lock = FileLock(f"{self.file}.lock")
 
     def load(self) -> tuple[dict[str, Tensor], float] | None:

@@ -135,11 +135,13 @@ def search_selection(selection: Selection, search: Suite) -> Selection | None:
 def chosen(suite: Suite, results: pd.DataFrame, plugins: Plugins) -> dict[tuple[str, str], dict[str, Any]]:
     """The configuration with the best mean on `select` for each (row label, task), the earliest of equals.
 
+    One counts only if all its trials ended well: a mean over those that did would reward luck.
     results: rows of `harness.scoring.results` of the search: label, task, status, select_selected.
     """
-    scored = results[(results["status"] == "ok") & results["select_selected"].notna()]
+    well = (results["status"] == "ok") & results["select_selected"].notna()
+    whole = well.groupby([results["task"], results["label"]]).transform("all")
     best: dict[tuple[str, str], tuple[float, int]] = {}
-    means = scored.groupby(["task", "label"])["select_selected"].mean().reset_index()
+    means = results[whole].groupby(["task", "label"])["select_selected"].mean().reset_index()
     for record in means.to_dict("records"):
         task, label = str(record["task"]), str(record["label"])
         row, number = _row(label), int(label.rpartition("#")[2])

@@ -136,7 +136,7 @@ def test_a_recipe_without_a_text_is_the_recipe_that_it_was() -> None:
 def test_a_start_is_shared_with_trials_that_read_no_text() -> None:
     start = Start("warmup", 1, 1e-3)
     plain, named = make_trial(start=start), make_trial(start=start, recipe=recipe(forgetting_tokens=9))
-    assert cache_key(plain) == cache_key(named)
+    assert cache_key(plain, {}) == cache_key(named, {})
 
 
 def test_a_trial_tells_perplexity_before_and_after(placed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,21 @@ def test_hooks_sum_what_one_backward_per_row_would(sizes: tuple[int, ...], model
         torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-8)
 
 
+def test_of_a_decoder_every_answer_token_weighs_the_same_whatever_the_batches() -> None:
+    model, whole = new_model("decoder").double(), batch("decoder")
+    labels = whole["labels"].clone()
+    for row in range(6):
+        labels[row, : row + 2] = -100  # prompts of other lengths
+    whole["labels"] = labels
+    parts = [
+        [{name: value[rows] for name, value in whole.items()} for rows in torch.arange(6).split(n)] for n in (6, 2, 1)
+    ]
+    one, *others = (estimate_gradients(model, METHOD, part, seed=0, dropout=False) for part in parts)
+    for other in others:
+        for name, gradient in one.items():
+            torch.testing.assert_close(gradient, other[name], rtol=1e-4, atol=1e-6)
+
+
 def test_the_model_is_left_as_it_was(model: nn.Module) -> None:
     model.train().requires_grad_(False)
     model.classifier.requires_grad_(True)

@@ -27,6 +27,17 @@ def test_order_and_number_do_not_change(items: list[int], ahead: int) -> None:
     assert not workers()
 
 
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_what_is_passed_over_is_not_made(ahead: int) -> None:
+    made: list[int] = []
+
+    def make(item: int) -> int:
+        made.append(item)
+        return item
+
+    assert list(Prepared(make, range(6), ahead).after(4)) == made == [4, 5]
+
+
 def test_no_more_are_made_than_may_lie_ready() -> None:
     made: list[int] = []
     with opened(Prepared(lambda item: made.append(item) or item, range(100), ahead=3)) as ready:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from harness import starts
 from harness.api import parameters_of
@@ -152,3 +154,27 @@ def test_accumulation_changes_memory_not_the_result(settings: Settings) -> None:
     parts = dataclasses.replace(whole, recipe=dataclasses.replace(whole.recipe, accumulation=4))
     for (_, expected), (_, got) in zip(good(whole, settings).losses, good(parts, settings).losses, strict=True):
         assert got == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_model_that_is_broken_after_its_last_step_has_diverged(
+    kind: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No loss is computed after the last update: only the predictions show it."""
+    task = "paraphrase" if kind == "classification" else "similarity"
+    trial = make("lora", settings, task=task, train_size=8, recipe=Recipe(epochs=1, batch_size=8, select_rows=8))
+    step = torch.optim.AdamW.step
+
+    def breaking(self: torch.optim.AdamW, *given: Any) -> Any:
+        found = step(self, *given)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.fill_(float("nan"))
+        return found
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", breaking)
+    record = run_trial(trial, settings)
+    assert record.status == "diverged"
+    assert record.reason is not None
+    assert "was not finite after epoch 1" in record.reason

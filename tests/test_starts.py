@@ -103,7 +103,7 @@ def test_a_transferred_adapter_is_the_method_s_own_and_leaves_the_backbone_alone
 def test_at_learning_rate_0_the_brought_adapter_stays_and_the_head_learns(settings: Settings) -> None:
     plain = trial("lora_xs", settings, transfer("acceptability", what="adapter"))
     still = dataclasses.replace(plain, recipe=dataclasses.replace(plain.recipe, learning_rate=0.0))
-    assert starts.cache_key(still) == starts.cache_key(plain)
+    assert starts.cache_key(still, {}) == starts.cache_key(plain, {})
     prepared, stage, found = started(still, settings)
     attachment, _ = bench.attach(prepared, stage, found)
     before = {name: value.clone() for name, value in attachment.stored_tensors().items()}
@@ -133,12 +133,24 @@ def test_processes_that_ask_at_once_get_the_same_start(settings: Settings, tmp_p
 def test_the_key_of_a_start_holds_what_made_it_and_no_more(settings: Settings) -> None:
     model, adapter = transfer("acceptability"), transfer("acceptability", what="adapter")
 
-    def key(**changes: Any) -> str:
+    def key(data: str = "a", **changes: Any) -> str:
         given = {"method": "lora", "start": model, **changes}
-        return starts.cache_key(trial(given.pop("method"), settings, given.pop("start"), **given))
+        of = trial(given.pop("method"), settings, given.pop("start"), **given)
+        return starts.cache_key(of, {"data": data})
 
     assert key() == key(method="ft") == key(task="similarity")
-    assert len({key(), key(seed=1), key(start=adapter), key(start=adapter, method="rslora"), key(start=WARMUP)}) == 5
+    assert (
+        len({key(), key("b"), key(seed=1), key(start=adapter), key(start=adapter, method="rslora"), key(start=WARMUP)})
+        == 6
+    )
+
+
+def test_a_start_from_other_rows_is_another(settings: Settings, made: list[int]) -> None:
+    prepared, stage, _ = started(trial("lora", settings, WARMUP), settings)
+    start_training.start(prepared, stage)
+    assert len(made) == 1
+    start_training.start(dataclasses.replace(prepared, data_sha256="0" * 64), stage)
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize(

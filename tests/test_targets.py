@@ -72,13 +72,23 @@ def test_a_regex_selects_whole_names() -> None:
         ("", "all", "targets is empty"),
         ("re:(", "all", "not a regular expression"),
         (r"re:.*LayerNorm", "all", "is a LayerNorm, not a linear layer"),
+        (r"re:.*(query|classifier)", "all", "matches classifier, a part of the head"),
+        (r"re:.*pooler\.dense", "last:1", "matches no map of a numbered layer; choose layers = 'all'"),
         ("q", "last:0", "neither 'all' nor 'last:N'"),
         ("q", "first:2", "neither 'all' nor 'last:N'"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_explained(targets: str, layers: str, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        select_modules(tiny("bert"), targets, layers)
+        select_modules(tiny("bert"), targets, layers, ("classifier",))
+
+
+def test_a_regex_may_name_a_map_outside_the_layers() -> None:
+    found = select_modules(tiny("bert"), r"re:.*\.(1\.attention\.self\.query|pooler\.dense)", "all")
+    assert [(item.module, item.layer) for item in found] == [
+        ("bert.encoder.layer.1.attention.self.query", 1),
+        ("bert.pooler.dense", -1),
+    ]
 
 
 def test_shipped_dimensions_have_all_seven_maps_of_a_llama_like_decoder() -> None:

@@ -102,6 +102,15 @@ def test_the_best_on_select_is_chosen_and_the_earliest_of_equals(tmp_path: Path,
     assert chosen(suite, results({"lora#2": 0.8}, status="failed"), plugins) == {}
 
 
+def test_a_configuration_that_failed_under_one_seed_is_not_chosen(tmp_path: Path, plugins: Plugins) -> None:
+    suite = suite_of(SUITE, tmp_path, plugins)
+    sound = [results({"lora#1": 0.5}), results({"lora#1": 0.6})]
+    lucky = [results({"lora#2": 0.9}), results({"lora#2": float("nan")}, status="diverged")]
+    assert chosen(suite, pd.concat([*sound, *lucky]), plugins) == {
+        ("lora", "paraphrase"): configurations(suite, suite.methods[0], plugins)[0]
+    }
+
+
 def test_a_tuned_row_stands_beside_the_default_one_under_the_suite_s_seeds(
     tmp_path: Path, plugins: Plugins, settings: Settings
 ) -> None:

@@ -67,6 +67,16 @@ def test_a_cut_training_goes_on_bit_for_bit(method: str, step: int, saved: Setti
     assert resumed.provenance["resumed_at_steps"] == [step - 1 if step % 2 else step - 2]
 
 
+def test_a_cut_training_with_cached_lower_layers_goes_on_with_the_states_that_it_has_computed(saved: Settings) -> None:
+    """The rows of steps that are passed over on the way back have no states yet."""
+    trial = make_trial(saved, "head_only", **{**LONG, "backbone_dropout": 0.0, "cache_prefix": True})
+    whole = outcome(run_trial(trial, dataclasses.replace(saved, checkpoint_steps=0)))
+    cut_at(5, trial, saved)
+    resumed = outcome(run_trial(trial, saved))
+    assert [loss for _, loss in resumed["losses"]] == pytest.approx([loss for _, loss in whole["losses"]], rel=1e-5)
+    assert resumed["scores"] == whole["scores"]
+
+
 def test_parameters_and_optimizer_are_the_same_bits(saved: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = make_trial(saved, "lora", **LONG)
     ends: list[list[torch.Tensor]] = []

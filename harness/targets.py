@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Path of each map below its layer, for BERT / RoBERTa / ELECTRA, DistilBERT, DeBERTa, and the Llama-like decoders
-# (Llama, Mistral, Gemma, Qwen, Phi, OPT).
+# (Llama, Mistral, Gemma, Qwen, OPT; of Phi some).
 CANONICAL: dict[str, str] = {
     "q": r"attention\.self\.query|attention\.q_lin|attention\.self\.query_proj|self_attn\.q_proj",
     "k": r"attention\.self\.key|attention\.k_lin|attention\.self\.key_proj|self_attn\.k_proj",

@@ -41,7 +41,7 @@ class LoraSB(LinearMethod):
     noise: float = api.later(0.0)
     """Standard deviation of Gaussian noise added to D (the paper's ablation)."""
     noise_unit: str = api.later("absolute")
-    """Whether `noise` is "absolute" or in units of eta, the size of D's entries ("entry"); the paper does not say."""
+    """Whether `noise` is "absolute" or in units of eta ("entry"), the size of D's entries where these are signs."""
     split: str = "R"
     """Where the singular values go: "R", or "B" (B = U_r S_r, R = I), which loses the orthonormal basis."""
 

@@ -119,7 +119,7 @@ class PeftTypes(MethodFamily):
         namespace = {
             "name": f"peft:{name}",
             "title": f"{name} (PEFT)",
-            "formula": "as PEFT implements it",
+            "formula": "as PEFT implements it" + (", without the orthogonality penalty" if name == "ADALORA" else ""),
             "paper": "see the PEFT library",
             "type_name": name,
             "__module__": __name__,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import signal
 from pathlib import Path
@@ -18,6 +19,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # begun in the background of a script; tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """How many inputs the fuzzing tests tried, for `faults/full.py`."""
+    if target := os.environ.get("HARNESS_FUZZ_JSON"):
+        from fuzzing import COUNTS
+
+        Path(target).write_text(json.dumps(COUNTS))
 
 
 @pytest.fixture(scope="session")

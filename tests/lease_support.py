@@ -31,6 +31,9 @@ class Quick:
         self.status, self.seconds = status, seconds
         self.before: Callable[[Trial], None] = lambda trial: None
 
+    def call(self, function: Any, argument: Any) -> Any:
+        raise NotImplementedError
+
     def run(self, packs: Any, listener: Listener) -> None:
         for pack in packs:
             for trial in pack:
@@ -38,6 +41,8 @@ class Quick:
                 self.before(trial)
                 time.sleep(self.seconds)
                 listener.finished(record_of(trial, self.status))
+
+    def close(self) -> None: ...
 
 
 def record_of(trial: Trial, status: str = "ok") -> RunRecord:

@@ -67,8 +67,7 @@ VARIANTS: dict[str, tuple[type[LinearMethod], dict[str, Any]]] = {
 def make(variant: str, rank: int) -> LinearMethod:
     """The method of a variant; `rank` for those that have one."""
     cls, values = VARIANTS[variant]
-    ranked = cls is not QrLoRA
-    method = cls(**values, **({"r": rank} if ranked else {}))
+    method = cls(**(values if cls is QrLoRA else {**values, "r": rank}))
     method.validate()
     return method
 
@@ -88,13 +87,18 @@ def context(weight: Tensor, seed: int = 0, **changes: Any) -> InitContext:
     return InitContext(**(values | changes))
 
 
+def namespace(**tensors: Tensor) -> Any:
+    """What a method reads its tensors from; Any, for to a type checker a plain namespace promises no attribute."""
+    return SimpleNamespace(**tensors)
+
+
 @dataclass
 class Map:
     """A weight [m, n] with a method around it."""
 
     method: LinearMethod
     weight: Tensor
-    p: SimpleNamespace
+    p: Any
     frozen: Tensor
     trainable: tuple[str, ...]
 
@@ -102,7 +106,7 @@ class Map:
     def of(cls, method: LinearMethod, weight: Tensor, seed: int = 0, **changes: Any) -> Map:
         """Initialise `method` on `weight` as the harness does."""
         tensors = method.init(weight, context(weight, seed, **changes))
-        p = SimpleNamespace(**{name: marked.tensor.clone() for name, marked in tensors.items()})
+        p = namespace(**{name: marked.tensor.clone() for name, marked in tensors.items()})
         trainable = tuple(name for name, marked in tensors.items() if isinstance(marked, Trainable))
         return cls(method, weight, p, frozen_weight(method, weight, p), trainable)
 

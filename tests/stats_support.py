@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from harness.stats.corpus import Array
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.stats.resampling import Split, TaskScores, task_scores
 
 
@@ -17,7 +19,11 @@ def scores(points: object, example_variance: float = 0.0, shared: float = 1.0) -
 
 
 def of_predictions(
-    metric: str, labels: Array, predictions: Array, generator: np.random.Generator, resamples: int = 400
+    metric: str,
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    generator: np.random.Generator,
+    resamples: int = 400,
 ) -> TaskScores:
     """A task of one split whose runs are all there. predictions: [rows, seeds, examples]."""
     rows, seeds, examples = predictions.shape

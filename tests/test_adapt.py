@@ -108,7 +108,7 @@ def test_a_trained_bias_is_counted_and_never_reaches_the_backbone(model: nn.Modu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_frozen_weight_is_shared_not_copied(dtype: torch.dtype, model: nn.Module, tmp_path: Path) -> None:
     model.to(dtype)
-    original = model.roberta.encoder.layer[0].attention.self.query.weight
+    original = model.get_parameter("roberta.encoder.layer.0.attention.self.query.weight")
     attachment, _ = attached(model, "lora", tmp_path)
     adapted = attachment.adapted("roberta.encoder.layer.0.attention.self.query")
     assert adapted.base.weight.data_ptr() == original.data_ptr()
@@ -131,7 +131,7 @@ def _damage(model: nn.Module) -> None:
 
 
 def _tie(model: nn.Module) -> None:
-    model.get_submodule(QUERY).weight = model.roberta.encoder.layer[0].attention.self.query.weight
+    model.get_submodule(QUERY).weight = model.get_parameter("roberta.encoder.layer.0.attention.self.query.weight")
 
 
 def _quantise(model: nn.Module) -> None:

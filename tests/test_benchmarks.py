@@ -29,6 +29,7 @@ from benchmarks import (
     twins,
     vs_peft,
 )
+from benchmarks._grid import GridRun
 from harness.api import LinearMethod
 from harness.plugins import discover, make_method
 from harness.settings import Settings
@@ -150,8 +151,8 @@ def test_overhead_leaves_evaluation_out() -> None:
 
 
 def test_memory_that_grows_with_finished_trials_is_seen() -> None:
-    flat = scaling.memory(scaling.GridRun(1.0, None, (50, 100, 101, 100, 101, 100, 101, 100)))  # type: ignore[arg-type]
-    grows = scaling.memory(scaling.GridRun(1.0, None, tuple(range(100, 180, 10))))  # type: ignore[arg-type]
+    flat = scaling.memory(GridRun(1.0, pd.DataFrame(), (50, 100, 101, 100, 101, 100, 101, 100)))
+    grows = scaling.memory(GridRun(1.0, pd.DataFrame(), tuple(range(100, 180, 10))))
     assert flat[1].reached is True
     assert grows[1].reached is False
 

@@ -59,7 +59,7 @@ def test_training_and_evaluation_see_the_prompt_in_the_template(
     prepared = bench.prepare(chat_trial(chatty), chatty)
     stage = bench.load(prepared, pick_device("cpu"))
     tokenizer = stage.loaded.tokenizer
-    row = prepared.train.to_dict("records")[0]
+    row: Any = prepared.train.to_dict("records")[0]
     message = Arithmetic().encode(row).first
     expected = tokenizer.apply_chat_template(
         [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -251,7 +251,7 @@ SUITE = "table"
 NEEDS = Needs(SUITE, "last", tasks=("rte", "mrpc"))
 
 
-def evidence(scores: dict[str, Sequence[float]], **changes: Any) -> pd.DataFrame:
+def evidence(scores: Mapping[str, Sequence[float]], **changes: Any) -> pd.DataFrame:
     """Rows by label with a score for each seed, the same on both tasks but for a shift."""
     common = {"suite": SUITE, "grid": "main", "train_size": 0, "split": "", "protocol": "last"}
     common |= {"metric": "accuracy", "first": True}

@@ -133,8 +133,11 @@ def test_numbers_from_tables_are_those_that_the_tables_print(register: list[Clai
 
 
 def test_what_arithmetic_refutes_is_what_was_worked_out_by_hand(register: list[Claim]) -> None:
-    sums = [claim for claim in register if not isinstance(claim.test, Comparison) and claim.kind != "count"]
-    verdicts = {claim.id: claim.test.finding().verdict for claim in sums}
+    verdicts = {
+        claim.id: claim.test.finding().verdict
+        for claim in register
+        if not isinstance(claim.test, Comparison) and claim.kind != "count"
+    }
     refuted = {name for name, verdict in verdicts.items() if verdict == "refuted"}
     assert refuted >= {
         "qrlora-fewer-than-lora",
@@ -290,7 +293,8 @@ def test_evidence_tells_test_sets_apart_and_their_mean(tmp_path: Path) -> None:
 
 def test_a_claim_is_judged_on_stored_runs(tmp_path: Path) -> None:
     (claim,) = read(tmp_path, comparison(needs=needs(tasks='["entailment"]')))
-    test = dataclasses.replace(claim.test, needs=dataclasses.replace(claim.test.needs, tasks=("mrpc",)))  # type: ignore[call-arg, union-attr]
+    assert isinstance(claim.test, Comparison)
+    test = dataclasses.replace(claim.test, needs=dataclasses.replace(claim.test.needs, tasks=("mrpc",)))
     records = [
         make_record(method=method, seed=seed, scores=make_scores([0.5], [score + seed * shift / 100 + shift]))
         for method, shift in (("lora", 0.05), ("ft", 0.0))

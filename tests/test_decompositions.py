@@ -86,12 +86,12 @@ def test_factors_are_float32_or_better(cached: CachedDecompositions, given: torc
 def test_global_random_states_stay_as_they_were(cached: CachedDecompositions) -> None:
     torch.manual_seed(7)
     np.random.seed(7)
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
     for routine in ("exact", "randomized", "niter_2"):
         cached.svd(normal(10, 8), 3, routine)
     cached.pivoted_qr(normal(10, 8))
     assert torch.equal(torch.get_rng_state(), torch_state)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], numpy_state)
 
 
 def test_the_global_seed_does_not_change_a_randomised_result(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import typer.main
 from harness import methods_doc
 from harness.cli import app
 from harness.plugins import discover
-from harness.suite_file import load_suite, suite_names
+from harness.suite import suite_names
+from harness.suite_file import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])

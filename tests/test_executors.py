@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Scripted:
     def call(self, function: Any, argument: Any) -> Any:
         raise NotImplementedError
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         for trial in itertools.chain.from_iterable(packs):
             self.ran.append(trial)
             listener.started(trial)

@@ -128,9 +128,8 @@ def test_after_a_warm_up_the_base_travels_with_the_adapter(settings: Settings, t
     start = Start("warmup", epochs=1, learning_rate=1e-3)
     done = exported(trial_of(settings, "qr_lora", {}, start=start), settings, tmp_path / "out")
     torch.testing.assert_close(logits(load_adapter(tmp_path / "out"), done.batch), done.expected, rtol=0, atol=1e-5)
-    untouched: Any = load_base(tmp_path / "out").__class__.from_pretrained(
-        str(backbones.BUNDLED / "starter-encoder"), num_labels=2
-    )
+    base: Any = load_base(tmp_path / "out")
+    untouched = base.from_pretrained(str(backbones.BUNDLED / "starter-encoder"), num_labels=2)
     with pytest.raises(UserError, match=r"was trained on weights .*warmup.*this base has"):
         load_adapter(tmp_path / "out", base=untouched)
 

@@ -46,7 +46,7 @@ class Echo(GenerationTask):
     def answer(self, row: Mapping[str, Any]) -> str:
         return f"#{row['digit'][-1]}\n"
 
-    def extract(self, text: str) -> str:
+    def extract(self, text: str) -> str | None:
         return text.rpartition("#")[2].strip()
 
 

@@ -79,12 +79,17 @@ def test_no_logits_are_kept_and_no_more_than_a_chunk_exists(monkeypatch: pytest.
     monkeypatch.setattr(language_loss, "CHUNK_BYTES", 5 * 4 * VOCABULARY)
     kept: list[torch.Size] = []
     made: list[torch.Size] = []
-    model.lm_head.register_forward_hook(lambda module, inputs, output: made.append(output.shape))
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+    model.get_submodule("lm_head").register_forward_hook(lambda module, inputs, output: made.append(output.shape))
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = labelled_loss(model.train(), batch())
     loss.backward()
     assert made == [(5, VOCABULARY), (5, VOCABULARY), (2, VOCABULARY)]
-    weight = model.lm_head.weight.numel()
+    weight = model.get_parameter("lm_head.weight").numel()
     assert not [shape for shape in kept if VOCABULARY in shape and 5 * VOCABULARY < shape.numel() != weight]
 
 

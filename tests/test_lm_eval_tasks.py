@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,7 +61,7 @@ def test_prompt_and_target_are_lm_evals(tmp_path: Path) -> None:
     task = generation(write_task(tmp_path))
     loaded = data.load_task(task, DataRoot())
     assert len(loaded.train) + len(loaded.select) == 30
-    row = loaded.tests["test"].iloc[4].to_dict()
+    row: Any = loaded.tests["test"].iloc[4].to_dict()
     assert task.encode(row).first == "Question: which colour has thing 4?\nAnswer:"
     assert (task.answer(row), row["label"]) == (" blue", "blue")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -51,7 +52,7 @@ def test_rows_come_from_the_mirror_and_those_without_an_answer_are_left_out(mirr
     loaded = data.load_task(TASK, DataRoot(mirror))
     assert len(loaded.train) + len(loaded.select) == 24
     assert {split: len(frame) for split, frame in loaded.tests.items()} == {"gsm8k": 4, "math": 3}
-    row = loaded.train[loaded.train["id"] == "train-3"].to_dict("records")[0]
+    row: Any = loaded.train[loaded.train["id"] == "train-3"].to_dict("records")[0]
     assert "### Instruction:\nWhat is 3 plus one half?\n\n### Response:\n" in TASK.encode(row).first
     assert TASK.answer(row).endswith("The answer is: 3.5")
     assert row["label"] == "3.5"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,11 @@ from methods.warmup_only import WarmupOnly
         (SvdLoRA(), 73_728 // 24),
         (LoraXS(), 256),
         (LoraSB(r=24), 55_296 // 96),
+        (QrLoRA(), None),  # known only when the weight is
     ],
 )
-def test_counts_per_map_add_up_to_the_published_ones(method: LinearMethod, printed: int) -> None:
+def test_counts_per_map_add_up_to_the_published_ones(method: LinearMethod, printed: int | None) -> None:
     assert method.count(768, 768) == printed
-    assert QrLoRA().count(768, 768) is None
 
 
 def test_defaults_are_the_harness_rules() -> None:
@@ -95,7 +96,7 @@ def test_values_that_can_never_work_are_refused_in_one_line(method: Method, word
 
 
 @pytest.mark.parametrize("cls", [LoRA, RsLoRA, PiSSA, SvdLoRA, LoraXS, LoraSB])
-def test_a_rank_above_the_smaller_side_names_method_rank_map_and_shape(cls: type[LinearMethod]) -> None:
+def test_a_rank_above_the_smaller_side_names_method_rank_map_and_shape(cls: Callable[..., LinearMethod]) -> None:
     method = cls(r=7)
     with pytest.raises(UserError) as caught:
         method.check_map("layer.0.query", (9, 6))

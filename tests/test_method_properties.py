@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from method_support import VARIANTS, Map, context, make, normal
+from method_support import VARIANTS, Map, context, make, namespace, normal
 from torch import Tensor
 
 from harness.api import Frozen, Trainable
@@ -83,7 +81,7 @@ def test_forward_runs_under_vmap_with_a_trial_axis_over_the_trainable_tensors(va
     x = normal(3, 5, 8, seed=9)
 
     def one(x: Tensor, y: Tensor, learned: dict[str, Tensor]) -> Tensor:
-        return first.method.forward(x, y, SimpleNamespace(**fixed, **learned))
+        return first.method.forward(x, y, namespace(**fixed, **learned))
 
     got = torch.func.vmap(one)(x, x @ first.frozen.T, learned)
     expected = torch.stack([trial(x[index]) for index, trial in enumerate(trials)])

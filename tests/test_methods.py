@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from method_support import RATE, SHAPES, Map, assert_close, context, normal
+from method_support import RATE, SHAPES, Map, assert_close, context, namespace, normal
 from torch import Tensor
 
+from harness.api import GradientRequest
 from methods.lora import LoRA
 from methods.lora_sb import LoraSB
 from methods.lora_xs import LoraXS
@@ -173,6 +174,7 @@ def test_lora_sb_gradient_of_r_is_the_weights_gradient_between_the_bases(shape: 
     adapted(x).pow(3).sum().backward()
     merged = adapted.merged.detach().requires_grad_()
     (x @ merged.T).pow(3).sum().backward()
+    assert merged.grad is not None
     assert_close(adapted.p.R.grad, adapted.p.B.T @ merged.grad @ adapted.p.A.T, 1e-9 * float(merged.grad.abs().max()))
 
 
@@ -207,20 +209,24 @@ def test_no_step_of_r_is_nearer_to_the_full_gradient_than_theorem_3_s(
 
 
 def test_lora_sb_asks_for_a_thousandth_of_the_training_rows_and_at_least_one() -> None:
-    def samples(n_init: int, rows: int) -> int:
-        return LoraSB(n_init=n_init).gradient_request(rows).samples
+    def request(rows: int, **options: Any) -> GradientRequest:
+        found = LoraSB(**options).gradient_request(rows)
+        assert found is not None
+        return found
 
-    assert [samples(0, rows) for rows in (10, 2490, 10_000)] == [1, 2, 10]
-    assert [samples(50, rows) for rows in (10, 2490)] == [10, 50]
-    assert LoraSB().gradient_request(10).dropout
-    assert not LoraSB(dropout_in_estimate=False).gradient_request(10).dropout
+    assert [request(rows, n_init=0).samples for rows in (10, 2490, 10_000)] == [1, 2, 10]
+    assert [request(rows, n_init=50).samples for rows in (10, 2490)] == [10, 50]
+    assert request(10).dropout
+    assert not request(10, dropout_in_estimate=False).dropout
 
 
 def test_lora_sb_ablations_replace_or_blur_the_estimate() -> None:
     weight = normal(20, 14)
     plain, kaiming = Map.of(LoraSB(r=3), weight), Map.of(LoraSB(r=3, estimate="kaiming"), weight)
     assert LoraSB(estimate="kaiming").gradient_request(1000) is None
-    step = -RATE * torch.sign(context(weight).gradient)
+    gradient = context(weight).gradient
+    assert gradient is not None
+    step = -RATE * torch.sign(gradient)
 
     def energy(adapted: Map) -> float:
         """Share of the best rank-3 energy of the step that the bases hold."""
@@ -296,5 +302,5 @@ def test_qr_lora_takes_a_pretrained_weight_in_half_precision() -> None:
 def test_a_plain_namespace_is_enough_for_forward() -> None:
     """`forward` reads tensors by name and nothing else, so any holder will do."""
     method, x = LoRA(r=1, alpha=1), normal(2, 3)
-    p = SimpleNamespace(A=torch.ones(1, 3, dtype=torch.float64), B=torch.ones(4, 1, dtype=torch.float64))
+    p = namespace(A=torch.ones(1, 3, dtype=torch.float64), B=torch.ones(4, 1, dtype=torch.float64))
     assert_close(method.forward(x, torch.zeros(2, 4, dtype=torch.float64), p), x.sum(-1, keepdim=True).expand(2, 4))

@@ -140,7 +140,7 @@ def test_lora_plus_gives_b_the_rate_that_peft_gives_it() -> None:
     )
     groups = optimizer_groups(adapted, method.parameter_groups(), (), Recipe(learning_rate=rate))
     ours = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert {name: ours[id(adapted.q.adapter.get_parameter(name))] for name in "AB"} == expected
+    assert {name: ours[id(adapted.get_parameter(f"q.adapter.{name}"))] for name in "AB"} == expected
 
 
 def lora_xs_and_its_singular_values(shape: tuple[int, int]) -> tuple[Map, Tensor]:

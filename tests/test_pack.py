@@ -10,8 +10,7 @@ import torch
 from pack_support import LINEAR, Heard, assert_as_alone, make_trial, together
 
 from harness import backbones
-from harness.pack import batches, trainer
-from harness.pack import run as pack_run
+from harness.pack import batches, trainer, width
 from harness.pack.run import run_trials
 from harness.plugins import discover
 from harness.settings import Settings
@@ -169,7 +168,7 @@ def test_verify_runs_trials_alone_where_a_pack_differs(
     if fault:
         losses = batches.trial_losses
         monkeypatch.setattr(trainer, "trial_losses", lambda *given: 1.5 * losses(*given))
-    monkeypatch.setattr(pack_run.width, "paying_width", lambda *given: 1)  # verify packs all the same
+    monkeypatch.setattr(width, "paying_width", lambda *given: 1)  # verify packs all the same
     heard, trials = Heard(), [make_trial(toys, seed=seed, backbone_dropout=0.1) for seed in range(2)]
     run_trials(trials, dataclasses.replace(toys, pack="verify"), heard)
     assert [heard.records[trial.id].costs.pack_trials for trial in trials] == [packed] * 2

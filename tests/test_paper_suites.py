@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -161,7 +162,7 @@ def test_printed_counts_are_those_of_the_transcribed_tables(
     table: str, names: tuple[str, ...], plugins: Plugins, settings: Settings, published_root: Path
 ) -> None:
     frame = pd.read_csv(published_root / f"{table}.csv")
-    expected = {(METHODS[row.method], row.trainable_params) for row in frame.itertuples()}
+    expected = {(METHODS[str(row.method)], row.trainable_params) for row in frame.itertuples()}
     assert printed_counts(planned(name, plugins, settings) for name in names) == expected
 
 
@@ -179,7 +180,7 @@ def test_counts_of_lora_sb_are_those_of_the_transcribed_tables(
 ) -> None:
     frame = pd.read_csv(published_root / f"{table}.csv")
     frame = frame[(frame["model"] == model) & frame["trainable_params"].notna()]
-    expected = {(METHODS[row.method], row.config, row.trainable_params) for row in frame.itertuples()}
+    expected = {(METHODS[str(row.method)], row.config, row.trainable_params) for row in frame.itertuples()}
     assert len(expected) == 9
     info = planned(name, plugins, settings)
     first = {item.label: item for item in reversed(list(members(info).values())) if "r" in item.trial.parameters}
@@ -215,7 +216,7 @@ def test_rates_of_lora_xs_are_those_of_its_tables(plugins: Plugins, settings: Se
     assert {label for _, label in found} == {"head_only"}
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "random": {"basis": "random"},
     "SVD of random": {"basis": "svd_random"},
     "SVD of W": {"basis": "svd", "which": "top"},

@@ -59,7 +59,7 @@ def board_of(levels: Mapping[str, float] = LEVELS) -> tuple[Board, dict[str, obj
 def compared(board: Board) -> Comparison:
     """All pairs; runs of the better row win as often as the place of the pair says; the first pair is separated."""
     rows = board.contenders
-    pairs = []
+    pairs: list[Pair] = []
     for i, first in enumerate(rows):
         for second in rows[i + 1 :]:
             share = 0.55 + 0.05 * len(pairs)

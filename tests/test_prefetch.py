@@ -40,7 +40,12 @@ def test_what_is_passed_over_is_not_made(ahead: int) -> None:
 
 def test_no_more_are_made_than_may_lie_ready() -> None:
     made: list[int] = []
-    with opened(Prepared(lambda item: made.append(item) or item, range(100), ahead=3)) as ready:
+
+    def make(item: int) -> int:
+        made.append(item)
+        return item
+
+    with opened(Prepared(make, range(100), ahead=3)) as ready:
         assert next(ready) == 0
         assert next(ready) == 1
     assert len(made) <= 2 + 3

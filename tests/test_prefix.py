@@ -73,7 +73,7 @@ def computed(model: nn.Module) -> list[int]:
     layers = prefix._stack(model)[1]
     counts = [0] * len(layers)
     for number, layer in enumerate(layers):
-        attention = getattr(layer, "attention", None) or layer.self_attn
+        attention = layer.get_submodule("attention" if hasattr(layer, "attention") else "self_attn")
         attention.register_forward_hook(lambda *_, number=number: counts.__setitem__(number, counts[number] + 1))
     return counts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -53,7 +54,9 @@ def _weights_hash(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "auto"), [("starter-encoder", AutoModelForMaskedLM), ("starter-decoder", AutoModelForCausalLM)]
 )
-def test_build_leaves_a_backbone_that_transformers_loads(name, auto, tiny, corpus, tmp_path) -> None:
+def test_build_leaves_a_backbone_that_transformers_loads(
+    name: str, auto: Any, tiny: None, corpus: Path, tmp_path: Path
+) -> None:
     lines = _build(name, corpus, tmp_path / name)
     model, tokenizer = auto.from_pretrained(tmp_path / name), AutoTokenizer.from_pretrained(tmp_path / name)
     batch = tokenizer("The cook bought 12 bowls.", return_tensors="pt")
@@ -62,7 +65,7 @@ def test_build_leaves_a_backbone_that_transformers_loads(name, auto, tiny, corpu
     assert any("step 3/3" in line for line in lines)
 
 
-def test_the_card_records_corpus_recipe_curve_and_seconds(tiny, corpus, tmp_path) -> None:
+def test_the_card_records_corpus_recipe_curve_and_seconds(tiny: None, corpus: Path, tmp_path: Path) -> None:
     _build("starter-encoder", corpus, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert read_corpus(corpus).sha256 in card
@@ -70,19 +73,19 @@ def test_the_card_records_corpus_recipe_curve_and_seconds(tiny, corpus, tmp_path
         assert word in card
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, corpus, tmp_path) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny: None, corpus: Path, tmp_path: Path) -> None:
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         _build("starter-encoder", corpus, tmp_path / folder, seed)
     assert _weights_hash(tmp_path / "a") == _weights_hash(tmp_path / "b") != _weights_hash(tmp_path / "c")
 
 
-def test_training_lowers_the_loss(tiny, corpus, tmp_path) -> None:
+def test_training_lowers_the_loss(tiny: None, corpus: Path, tmp_path: Path) -> None:
     lines = _build("starter-decoder", corpus, tmp_path / "out", steps=40)
     losses = [float(line.split()[-1]) for line in lines if " loss " in line and "step" in line]
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_an_unknown_name_and_an_unusable_corpus_are_told_in_one_line(corpus, tmp_path) -> None:
+def test_an_unknown_name_and_an_unusable_corpus_are_told_in_one_line(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'starter-encoder'"):
         pretrain.build("starter-encodr", corpus, tmp_path, 0, print)
     with pytest.raises(UserError, match="no parquet file"):
@@ -97,13 +100,13 @@ def test_an_unknown_name_and_an_unusable_corpus_are_told_in_one_line(corpus, tmp
         pretrain.build("starter-encoder", tmp_path / "broken.parquet", tmp_path, 0, print)
 
 
-def test_without_a_validation_file_the_last_twentieth_is_held_out(tmp_path) -> None:
+def test_without_a_validation_file_the_last_twentieth_is_held_out(tmp_path: Path) -> None:
     pd.DataFrame({"text": PARAGRAPHS}).to_parquet(tmp_path / "all.parquet")
     corpus = read_corpus(tmp_path / "all.parquet")
     assert (corpus.train, corpus.held_out) == (PARAGRAPHS[:57], PARAGRAPHS[57:])
 
 
-def test_masking_spares_special_tokens_and_prefers_the_opening(tiny) -> None:
+def test_masking_spares_special_tokens_and_prefers_the_opening(tiny: None) -> None:
     recipe = RECIPES["starter-encoder"]
     tokenizer = train_tokenizer(recipe, PARAGRAPHS, seed=0)
     job = pretrain._Job(recipe, None, tokenizer, torch.empty(0), [], [])
@@ -115,7 +118,7 @@ def test_masking_spares_special_tokens_and_prefers_the_opening(tiny) -> None:
     assert 0.2 < chosen[~special].float().mean() < 0.35
 
 
-def test_digits_are_tokens_of_their_own_and_rows_are_full(tiny) -> None:
+def test_digits_are_tokens_of_their_own_and_rows_are_full(tiny: None) -> None:
     tokenizer = train_tokenizer(RECIPES["starter-decoder"], PARAGRAPHS, seed=0)
     assert [tokenizer.decode([i]) for i in tokenizer("12 + 305")["input_ids"] if tokenizer.decode([i]).isdigit()] == [
         *"12305"
@@ -125,7 +128,7 @@ def test_digits_are_tokens_of_their_own_and_rows_are_full(tiny) -> None:
 
 
 @pytest.mark.parametrize(("name", "labels"), [("starter-encoder", 3), ("starter-decoder", 3)])
-def test_the_bundled_backbones_are_those_of_their_recipes(name, labels) -> None:
+def test_the_bundled_backbones_are_those_of_their_recipes(name: str, labels: int) -> None:
     folder = BUNDLED / name
     card = (folder / "README.md").read_text()
     for setting in ("steps", "learning_rate", "generated_share", "mask_rate"):

@@ -66,7 +66,9 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_average_spread_is_over_seeds_of_the_mean_over_tasks() -> None:
     opposite = [{0: 0.8, 1: 0.6}, {0: 0.6, 1: 0.8}]
-    assert average_over_tasks(opposite) == Cell(pytest.approx(0.7), pytest.approx(0.0), 2)
+    found = average_over_tasks(opposite)
+    assert (found.mean, found.spread) == pytest.approx((0.7, 0.0))
+    assert found.n == 2
 
 
 def test_average_spread_uses_only_seeds_that_all_tasks_have() -> None:

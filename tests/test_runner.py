@@ -23,7 +23,7 @@ WARMUP = Start("warmup", epochs=1, learning_rate=1e-3)
 EXAMPLE = Path(__file__).parent / "example_plugin" / "peft_harness_example.py"
 
 
-def make(method: str, settings: Settings, task: str = "paraphrase", **changes: object) -> Trial:
+def make(method: str, settings: Settings, task: str = "paraphrase", **changes: Any) -> Trial:
     plugins = discover(settings.plugin_files)
     backbone = "starter-decoder" if task == "arithmetic" else "starter-encoder"
     trial = Trial(
@@ -93,7 +93,12 @@ def test_training_sizes_are_nested_and_select_is_never_trained_on(settings: Sett
 def test_a_warm_up_is_trained_once_and_shared(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     save = starts.StartCache.save
-    monkeypatch.setattr(starts.StartCache, "save", lambda *given: (saved.append(1), save(*given))[1])
+
+    def counted(*given: Any) -> Any:
+        saved.append(1)
+        return save(*given)
+
+    monkeypatch.setattr(starts.StartCache, "save", counted)
     only = good(make("warmup_only", settings, start=WARMUP), settings)
     adapted = good(make("qr_lora", settings, start=WARMUP), settings)
     assert saved == [1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Scored(Scripted):
 
     def call(self, function: Any, argument: Any) -> Any: ...
 
-    def run(self, packs: Sequence[Pack], listener: Listener) -> None:
+    def run(self, packs: Iterable[Pack], listener: Listener) -> None:
         for trial in itertools.chain.from_iterable(packs):
             if len(self.ran) >= self.stop_after:
                 raise KeyboardInterrupt

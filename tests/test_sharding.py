@@ -186,7 +186,7 @@ def test_a_pack_has_no_trial_in_several_processes(placed: Settings) -> None:
     assert pack_key(in_one(trial), plugins) is not None
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "packing": ("lora", {"packing": True}, {}, "packing = true makes a batch one row"),
     "prefix": ("head_only", {"cache_prefix": True}, {}, "cache_prefix = true"),
     "forgetting": ("lora", {"forgetting": "text"}, {}, "forgetting wants the whole pretrained model"),
@@ -200,7 +200,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_takes_the_whole_model_in_one_process_is_refused_in_one_line(placed: Settings, name: str) -> None:
     method, recipe, changes, reason = REFUSED[name]
-    settings = dataclasses.replace(placed, **changes)  # type: ignore[arg-type]
+    settings = dataclasses.replace(placed, **changes)
     trial = make(method, settings, **recipe)
     plugin = make_method(discover().methods[method], trial.parameters)
     with pytest.raises(UserError, match=reason) as caught:
@@ -253,7 +253,7 @@ def test_a_model_is_cut_by_its_layers_and_tensors_by_their_rows() -> None:
     with pytest.raises(UserError, match="Module shows no list of its layers"):
         layer_classes(model)
     model.layers = torch.nn.ModuleList([torch.nn.GELU(), torch.nn.GELU()])
-    model.config = type("Config", (), {"num_hidden_layers": 2})()  # type: ignore[assignment]
+    model.config = type("Config", (), {"num_hidden_layers": 2})()
     assert layer_classes(model) == ["GELU"]
     check_tensors(model)
     model.scale = torch.nn.Parameter(torch.tensor(1.0))

@@ -158,7 +158,7 @@ def test_pairs_are_those_of_the_statistics(database: Path) -> None:
         assert pair.average.value == pytest.approx(judged.table.differences.value[index])
         assert pair.average.p == pytest.approx(judged.table.adjusted[index])
         assert pair.average.low < pair.average.value < pair.average.high  # type: ignore[operator]
-        mean = np.mean([item.difference.value for item in pair.tasks])  # type: ignore[misc]
+        mean = np.mean([item.difference.value for item in pair.tasks])
         assert pair.average.value == pytest.approx(mean)
 
 

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from tasks._content.lexicon import ACTIONS, QUALITIES, TIMES, VOCABULARIES, plur
 from tasks._content.pretraining import decoder_passages, encoder_passages, sample
 from tasks._content.relations import Statement, related
 from tasks._content.splits import split_of
-from tasks._content.syntax import VIOLATIONS, draw_clause, words
+from tasks._content.syntax import VIOLATIONS, Violation, draw_clause, words
 from tasks.acceptability import Acceptability
 from tasks.arithmetic import Arithmetic
 from tasks.entailment import Entailment
@@ -26,6 +27,8 @@ from tasks.similarity import Similarity, similarity
 
 TASKS: tuple[type[Task], ...] = (Acceptability, Entailment, Paraphrase, Similarity, Arithmetic)
 TEXT_TASKS = TASKS[:-1]
+Frames = dict[str, dict[str, pd.DataFrame]]
+"""Of every task, its splits."""
 
 _VERB_FORMS = {
     form: verbs[0].base
@@ -47,12 +50,12 @@ def content_keys(text: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def frames() -> dict[str, dict[str, pd.DataFrame]]:
+def frames() -> Frames:
     return {task.name: dict(task().read(DataRoot())) for task in TASKS}
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
-def test_rows_have_unique_ids_the_named_columns_and_legal_labels(task, frames) -> None:
+def test_rows_have_unique_ids_the_named_columns_and_legal_labels(task: type[Task], frames: Frames) -> None:
     splits = frames[task.name]
     assert set(splits) == {"train", *task.tests}
     ids = [i for frame in splits.values() for i in frame["id"]]
@@ -67,24 +70,25 @@ def test_rows_have_unique_ids_the_named_columns_and_legal_labels(task, frames) -
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
-def test_reading_twice_gives_the_same_rows(task, frames) -> None:
+def test_reading_twice_gives_the_same_rows(task: type[Task], frames: Frames) -> None:
     again = task().read(DataRoot())
     for split, frame in frames[task.name].items():
         pd.testing.assert_frame_equal(frame, again[split])
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
-def test_encode_gives_the_text_columns(task, frames) -> None:
-    row = frames[task.name]["train"].iloc[0].to_dict()
-    text = task().encode(row)
+def test_encode_gives_the_text_columns(task: type[Task], frames: Frames) -> None:
+    row: Any = frames[task.name]["train"].iloc[0].to_dict()
+    made = task()
+    text = made.encode(row)
     assert str(row[task.columns[0]]) in text.first
-    if isinstance(task(), GenerationTask):
-        assert task().extract(task().answer(row)) == row["label"]
+    if isinstance(made, GenerationTask):
+        assert made.extract(made.answer(row)) == row["label"]
     else:
         assert text.second == (row[task.columns[1]] if len(task.columns) == 2 else None)
 
 
-def task_sentences(frames: dict[str, dict[str, pd.DataFrame]], split: str) -> Iterator[str]:
+def task_sentences(frames: Frames, split: str) -> Iterator[str]:
     """Every single sentence of the text tasks' frames whose name starts with `split`."""
     for task in TEXT_TASKS:
         for name, frame in frames[task.name].items():
@@ -98,14 +102,14 @@ def own_keys(text: str, split: str) -> bool:
     return any(split_of(key) == split for key in content_keys(text))
 
 
-def test_every_text_row_is_about_content_of_its_own_split(frames) -> None:
+def test_every_text_row_is_about_content_of_its_own_split(frames: Frames) -> None:
     for split in ("train", "test"):
         for text in task_sentences(frames, split):
             if not text.startswith("Somebody") and "somebody" not in text and content_keys(text):
                 assert own_keys(text, split), text
 
 
-def test_train_and_test_share_no_sentence(frames) -> None:
+def test_train_and_test_share_no_sentence(frames: Frames) -> None:
     for task in TEXT_TASKS:
         splits = frames[task.name]
         for name in task.tests:
@@ -114,7 +118,7 @@ def test_train_and_test_share_no_sentence(frames) -> None:
                 assert not specific & set(splits["train"][column])
 
 
-def test_rows_of_one_split_are_about_different_events(frames) -> None:
+def test_rows_of_one_split_are_about_different_events(frames: Frames) -> None:
     """`select` is cut from train by rows: no two rows may have the first sentence's content in common."""
     for task in (Entailment, Paraphrase, Similarity):
         first = frames[task.name]["train"][task.columns[0]]
@@ -122,7 +126,7 @@ def test_rows_of_one_split_are_about_different_events(frames) -> None:
         assert len(keys) == len(set(keys)) == len(first)
 
 
-def test_the_encoders_pretraining_text_holds_no_event_of_a_task(frames) -> None:
+def test_the_encoders_pretraining_text_holds_no_event_of_a_task(frames: Frames) -> None:
     pretraining = {
         key for passage in sample(encoder_passages, 0, 4000) for text in passage for key in precise_keys(text)
     }
@@ -140,7 +144,7 @@ def precise_keys(text: str) -> set[str]:
     return keys if len(keys) == 1 else set()
 
 
-def test_the_decoders_stories_share_no_numbers_with_the_task(frames) -> None:
+def test_the_decoders_stories_share_no_numbers_with_the_task(frames: Frames) -> None:
     def numbers(text: str) -> str:
         return "/".join(re.findall(r"\d+", text))
 
@@ -170,7 +174,7 @@ def test_equations_and_problems_are_right() -> None:
 
 
 @pytest.mark.parametrize("violation", VIOLATIONS)
-def test_each_violation_changes_the_sentence(violation) -> None:
+def test_each_violation_changes_the_sentence(violation: Violation) -> None:
     world = World("village", "train", random.Random(3))
     for _ in range(100):
         clause_ = draw_clause(world, violation)
@@ -205,7 +209,7 @@ def parts(text: str) -> tuple[object, ...]:
     return frozenset(content_keys(text)), frozenset(_qualities(text)), places, times, " not " in text
 
 
-def test_paraphrases_say_the_same_and_other_pairs_do_not(frames) -> None:
+def test_paraphrases_say_the_same_and_other_pairs_do_not(frames: Frames) -> None:
     for row in frames["paraphrase"]["train"].head(500).to_dict("records"):
         assert (parts(row["first"]) == parts(row["second"])) == bool(row["label"]), row
 

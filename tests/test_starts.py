@@ -43,7 +43,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one whenever a start is computed."""
     saved: list[int] = []
     save = starts.StartCache.save
-    monkeypatch.setattr(starts.StartCache, "save", lambda *given: (saved.append(1), save(*given))[1])
+
+    def counted(*given: Any) -> Any:
+        saved.append(1)
+        return save(*given)
+
+    monkeypatch.setattr(starts.StartCache, "save", counted)
     return saved
 
 

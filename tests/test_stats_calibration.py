@@ -22,7 +22,7 @@ def calibration() -> Any:
     spec = importlib.util.spec_from_file_location("calibration", FILE)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     sys.modules["calibration"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     module.RESAMPLES = 150

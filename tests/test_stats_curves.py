@@ -62,6 +62,7 @@ def test_a_crossing_on_the_fitted_line_is_found() -> None:
     assert (exact.first_leads_below, exact.leads_below, exact.leads_above, exact.crosses) == (True, 1, 1, 1)
     noisy = curves(-gap, 0.02)
     assert not noisy.first_leads_below
+    assert noisy.size is not None
     assert noisy.interval[0] < noisy.size < noisy.interval[1]
     assert noisy.size == pytest.approx(800, rel=0.3)
     assert noisy.crosses > 0.99

@@ -11,7 +11,7 @@ from stats_support import scores
 
 from harness.stats.estimates import Estimate
 from harness.stats.pairs import differences
-from harness.stats.sequential import Spend, decide, equivalence_p, follow, further_seeds, next_trial, spent
+from harness.stats.sequential import Spend, State, decide, equivalence_p, follow, further_seeds, next_trial, spent
 
 PAIRS = [(0, 1)]
 
@@ -80,7 +80,7 @@ def test_the_next_trial_goes_where_it_splits_a_tie_soonest() -> None:
     tasks = [scores([0.60 + quiet, 0.55 + quiet[::-1], 0.3 + quiet]), scores([0.60 + loud, 0.55 - loud, 0.3 + quiet])]
     pairs = [(0, 1), (0, 2), (1, 2)]
     difference = differences(tasks, pairs)
-    states = ["open", "separated", "separated"]
+    states: list[State] = ["open", "separated", "separated"]
     assert next_trial(tasks, pairs, difference, states, 1) == Spend(row=0, task=1, seed=3)
     assert next_trial(tasks, pairs, difference, ["separated"] * 3, 1) is None
 

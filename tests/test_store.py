@@ -117,10 +117,11 @@ def test_a_failure_comes_back_with_reason_and_traceback(store: Store) -> None:
 
 
 def test_predictions_come_back_and_example_sets_are_shared(store: Store) -> None:
-    both = [Predictions("test", epoch, ["a", 7], [0.5, 1.0], [np.float32(0.25), math.nan]) for epoch in (1, 2)]
+    ids: list[Any] = ["a", 7]  # the harness writes strings; whatever JSON holds comes back as it is
+    both = [Predictions("test", epoch, ids, [0.5, 1.0], [np.float32(0.25), math.nan]) for epoch in (1, 2)]
     first = store.add_run(make_record(predictions=both))
     store.add_run(make_record(seed=1, predictions=both))
-    assert store.predictions(first, "test") == Predictions("test", 2, ["a", 7], [0.5, 1.0], [0.25, None])
+    assert store.predictions(first, "test") == Predictions("test", 2, ids, [0.5, 1.0], [0.25, None])
     assert store.predictions(first, "test", epoch=1).epoch == 1
     assert (count(store, "example_sets"), count(store, "predictions")) == (1, 4)
 
@@ -513,7 +514,8 @@ def test_a_path_with_strange_signs_is_opened(tmp_path: Path) -> None:
 
 def test_a_full_disk_loses_nothing_that_was_stored(store: Store) -> None:
     kept = store.add_run(make_record())
-    noise = [Predictions("test", 1, list(range(3000)), [0] * 3000, list(np.random.default_rng(0).random(3000)))]
+    ids, values = list(map(str, range(3000))), list(np.random.default_rng(0).random(3000))
+    noise = [Predictions("test", 1, ids, [0] * 3000, values)]
 
     def allow_one_more_page(connection: sqlite3.Connection, record: object) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

@@ -17,12 +17,14 @@ from harness.errors import unknown
 from harness.records import UNPARSED
 
 Array = NDArray[np.float64]
+Values = Sequence[Any] | NDArray[Any]
+"""A label or a prediction for each example."""
 
 NEGLIGIBLE = 1e-12
 """A weighted variance below this share of the unweighted one is zero: what remains is rounding."""
 
 
-def weighted_scores(metric: str, predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def weighted_scores(metric: str, predictions: Values, labels: Values, counts: Array) -> Array:
     """The metric on every resample: [resamples]. counts: [resamples, examples].
 
     Undefined values follow `harness.metric_modules`: correlations with a constant are 0, not finite values give NaN.
@@ -35,11 +37,11 @@ def weighted_scores(metric: str, predictions: Sequence[Any], labels: Sequence[An
     return METRICS[metric](predictions, labels, counts)
 
 
-def _accuracy(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def _accuracy(predictions: Values, labels: Values, counts: Array) -> Array:
     return _share(np.asarray(predictions, object) == np.asarray(labels, object), counts)
 
 
-def _parsed(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def _parsed(predictions: Values, labels: Values, counts: Array) -> Array:
     return _share([not str(p).startswith(UNPARSED) for p in predictions], counts)
 
 
@@ -47,14 +49,14 @@ def _share(hits: Sequence[bool] | NDArray[np.bool_], counts: Array) -> Array:
     return np.asarray(counts @ np.asarray(hits, float) / counts.sum(1))
 
 
-def _f1(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def _f1(predictions: Values, labels: Values, counts: Array) -> Array:
     """F1 of class 1; 0 without true positives."""
     positive, true = np.asarray(predictions) == 1, np.asarray(labels) == 1
     hits, said, are = (counts @ part.astype(float) for part in (positive & true, positive, true))
     return _ratio(2 * hits, said + are)
 
 
-def _matthews(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def _matthews(predictions: Values, labels: Values, counts: Array) -> Array:
     """Gorodkin's correlation of K classes, as in scikit-learn; 0 if either side has one class only."""
     classes, codes = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
     one_hot = np.eye(len(classes))[codes.reshape(2, -1)]
@@ -65,7 +67,7 @@ def _matthews(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) 
     return _ratio(covariance, np.sqrt(variances))
 
 
-def _pearson(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def _pearson(predictions: Values, labels: Values, counts: Array) -> Array:
     x, y = np.asarray(predictions, float), np.asarray(labels, float)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return np.full(len(counts), np.nan)
@@ -75,7 +77,7 @@ def _pearson(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -
     return _correlation(*moments.T)
 
 
-def _spearman(predictions: Sequence[Any], labels: Sequence[Any], counts: Array) -> Array:
+def _spearman(predictions: Values, labels: Values, counts: Array) -> Array:
     x, y = np.asarray(predictions, float), np.asarray(labels, float)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return np.full(len(counts), np.nan)
@@ -115,7 +117,7 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))
 
 
-METRICS: dict[str, Callable[[Sequence[Any], Sequence[Any], Array], Array]] = {
+METRICS: dict[str, Callable[[Values, Values, Array], Array]] = {
     "accuracy": _accuracy,
     "exact_match": _accuracy,
     "parsed": _parsed,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.corpus import Array, weighted_scores
+from harness.stats.corpus import Array, Values, weighted_scores
 
 RESAMPLES = 1000
 """A standard deviation estimated from so many is within 2.2 % of its limit (one standard error)."""
@@ -21,8 +21,8 @@ class Split:
     """One test set of a task: what every run predicted on it."""
 
     metric: str
-    labels: Sequence[Any]
-    predictions: Sequence[Sequence[Any]]
+    labels: Values
+    predictions: Sequence[Values]
     """[runs][examples]."""
 
 

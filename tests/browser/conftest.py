@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser_support import ARGUMENTS, chromium
 from report_support import fill_example, fill_hostile
 
 from benchmarks._generated import Shape, generate
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 HERE = Path(__file__).parent
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SHAPE = Shape(suites=1, methods=9, tasks=4, seeds=3)
 CLAIM = ClaimLine("a", "LoRA", "Hu et al. 2021", "2", "A is above B", "partly", "A - B = +1.0")
 
@@ -48,13 +46,6 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         with open_store(str(folder / f"{name}.db")) as store:
             build_site(store, folder / name, [CLAIM] if name == "example" else [])
     return {name: folder / name for name in names}
-
-
-def chromium() -> str:
-    """Where Debian's chromium, or another one, is installed."""
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    assert found, "no chromium: `make test-browser` installs Debian's where it may; else install one"
-    return found
 
 
 @pytest.fixture(scope="session")

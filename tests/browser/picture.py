@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from conftest import ARGUMENTS, chromium
+from browser_support import ARGUMENTS, chromium
 from playwright.sync_api import sync_playwright
 
 WIDTH, HEIGHT = 1200, 900

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -382,9 +382,9 @@ def test_a_clock_that_is_set_back_gives_no_negative_time(
         calls = 0
 
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: Any = None) -> Self:
             cls.calls += 1
-            return datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=cls.calls)
+            return cls(2026, 1, 1, tzinfo=UTC) - timedelta(days=cls.calls)
 
     monkeypatch.setattr(clocks, "datetime", Backwards)
     began = Began(Backwards.now())

@@ -18,6 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -64,7 +65,9 @@ def server() -> Iterator[str]:
         os.chown(folder, owner.pw_uid, owner.pw_gid)
 
     def run(program: str, *arguments: str) -> None:
-        user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+        user: dict[str, Any] = {}
+        if owner is not None:
+            user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
         log = folder / f"{program}.out"  # a file: a server that keeps a pipe open would never let go of us
         with log.open("w") as out:
             done = subprocess.run([programs[program], *arguments], cwd=folder, stdout=out, stderr=out, **user)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import lease_support
 import pytest
@@ -88,7 +89,7 @@ def test_a_newer_schema_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{"port": 1}, {"database": "nowhere"}, {"username": "nobody-here"}])
-def test_an_unreachable_server_is_one_line(server: str, change: dict[str, object]) -> None:
+def test_an_unreachable_server_is_one_line(server: str, change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="no connection to") as error:
         open_store(sa.make_url(server).set(**change).render_as_string(hide_password=False))
     assert "\n" not in str(error.value)

@@ -320,14 +320,14 @@ def test_nodes_that_cannot_stand_in_for_this_machine_are_named(toys: Settings, w
         ({"models_root": Path("/nowhere")}, r"node .+ has no folder /nowhere \(--models-root\); name one that all"),
     ):
         with pytest.raises(UserError, match=line):
-            check_nodes(ids, dataclasses.replace(here, **changes))  # type: ignore[arg-type]
+            check_nodes(ids, dataclasses.replace(here, **changes))
 
 
 def test_room_is_counted_by_node_and_none_at_all_is_said(toys: Settings, nodes: Nodes, workers: Workers) -> None:
     machines = RayMachines(Cluster(nodes.address), toys)
     assert (machines.jobs(0), machines.jobs(7)) == (4, 7)
     for more, takes in (({"cpus": 3}, "3 CPUs"), ({"gpus": 0.5}, "1 CPU and 0.5 GPU")):
-        other = RayMachines(Cluster(nodes.address, **more), dataclasses.replace(toys, device="auto"))  # type: ignore[arg-type]
+        other = RayMachines(Cluster(nodes.address, **more), dataclasses.replace(toys, device="auto"))
         with pytest.raises(UserError, match=f"no node of the Ray cluster can carry a trial .{takes}.: start such"):
             other.jobs(0)
 

@@ -121,8 +121,7 @@ def cell_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, fl
 
 def percentile_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
     """The same of percentiles of the usual hierarchical bootstrap: seeds with replacement, then examples."""
-    generator, truth = np.random.default_rng(seed), world.truth()[0]
-    held = 0
+    generator, truth, held = np.random.default_rng(seed), world.truth()[0], 0
     for _ in range(simulations):
         luck = np.zeros((1, world.seeds, 1))
         _, draws = bootstrap(_split(world, luck, generator), generator, RESAMPLES)
@@ -158,7 +157,7 @@ def _example_swaps(tasks: list[TaskScores], value: float) -> bool:
 def detectable_power(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
     """How often a difference is found that is as large as the design says it can find with a power of 80 %."""
     generator, planted = np.random.default_rng(seed), world
-    for _ in range(2):  # the second design is that of rows as far apart, whose errors are a little larger
+    for _ in range(2):  # the second time for rows as far apart, whose errors are a little larger
         size = _detectable(planted, min(simulations, 400), generator)
         planted = _apart(world, size)
     return {"planted": size, "found": pair_findings(planted, simulations, seed + 1)["rejected"]}
@@ -173,10 +172,10 @@ def _detectable(world: World, designs: int, generator: np.random.Generator) -> f
 
 def _apart(world: World, size: float) -> World:
     """Two rows that differ so much, one up and one down."""
-    steps = np.linspace(0, 1.5, 301)
-    up, down = (dataclasses.replace(world, means=tuple(world.means[0] + sign * steps)).truth() for sign in (1, -1))
+    mean, steps = world.means[0], np.linspace(0, 1.5, 301)
+    up, down = (dataclasses.replace(world, means=tuple(mean + sign * steps)).truth() for sign in (1, -1))
     step = float(steps[np.argmax(up - down >= size)])
-    return dataclasses.replace(world, means=(world.means[0] + step, world.means[0] - step))
+    return dataclasses.replace(world, means=(mean + step, mean - step))
 
 
 def rank_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:

@@ -150,7 +150,7 @@ def train_seconds(device: torch.device) -> Stopwatch:
 def eval_seconds(device: torch.device) -> Stopwatch:
     """Wall-clock seconds of all evaluations, on `select` and the test sets after every epoch, metrics included.
 
-    In a run that was evaluated together with others: as in train_seconds, from batches of it alone, without metrics.
+    Epochs evaluated together with other runs count as in train_seconds: batches of it alone, without metrics.
     """
     return Stopwatch(device)
 

@@ -61,6 +61,9 @@ class Slot:
     progress: loop.Progress = field(default_factory=loop.Progress)
     failure: TrialFailure | None = None
     eval_seconds: float = 0.0
+    """Of its evaluations alone."""
+    joint_epochs: int = 0
+    """Epochs after which it was evaluated together with others."""
     wall_seconds: float = 0.0
     """From its entry to its end."""
     shares: list[tuple[float, int]] = field(default_factory=list)

@@ -151,6 +151,8 @@ def evaluate(slots: Sequence[Slot]) -> None:
         predictions = _predict(stack, encoded)
         for slot, values in zip(stack.slots, predictions, strict=True):
             _judge(slot, partial(slot.evaluator.record, split, slot.epoch, values))
+    for slot in slots:
+        slot.joint_epochs += 1
 
 
 def _judge(slot: Slot, action: Callable[[], None]) -> None:

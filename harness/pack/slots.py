@@ -36,6 +36,8 @@ class Facts:
     meter: costs.Meter
     init_seconds: float
     adapter_bytes: int
+    held_bytes: int
+    """Of the model with all that was attached to it, as the trial holds it alone; see `adapt.Attachment.held`."""
     init_growth: int | None
     """Bytes by which memory grew while it was attached; None if it was not looked at, or cannot be known."""
     entry: Began
@@ -182,7 +184,8 @@ def attach(prepared: Bench, stage: Stage, ground: Ground, entry: Began, watch_me
         meter = costs.Meter()
         meter.count(prepared, stage)
         stored = measure.adapter_bytes(attachment.stored_tensors())
-        facts = Facts(meter, watch.seconds + cached_seconds, stored, memory.bytes, entry)
+        held = measure.tensor_bytes(attachment.held())
+        facts = Facts(meter, watch.seconds + cached_seconds, stored, held, memory.bytes, entry)
     finally:
         attachment.detach()
     rates = {names[id(value)]: group["lr"] for group in groups for value in group["params"]}

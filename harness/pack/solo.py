@@ -148,7 +148,7 @@ class _Alone:
         slot = self.slot
         if step is None:
             return None
-        own = max(0, measure.model_bytes(slot.stage.model) - slot.ground.resident_bytes)
+        own = max(0, slot.facts.held_bytes - slot.ground.resident_bytes)
         return max(slot.facts.init_growth or 0, own + step)
 
     def _evaluate(self, chosen: Sequence[_EvalBatch]) -> None:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from pack_support import make_trial, together
 
-from harness import bench, costs, measure, memory
-from harness.pack import solo
+from harness import bench, costs, measure, memory, memory_estimate
+from harness.counts import Counts
+from harness.pack import solo, trainer
+from harness.runner import run_trial
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -49,3 +51,47 @@ def test_memory_counts_the_backbones_maps_beside_those_that_replace_them(
         replaced = [value for original in attachment.originals.values() for value in original.parameters()]
         held = measure.tensor_bytes([*stage.model.parameters(), *stage.model.buffers(), *replaced])
         assert records[trial.id].costs.peak_memory_bytes == held
+
+
+@pytest.fixture
+def checkpointed(monkeypatch: pytest.MonkeyPatch) -> set[bool]:
+    """Whether steps of packs were computed with gradient checkpointing."""
+    seen: set[bool] = set()
+    step = trainer.PackTrainer._step
+
+    def watched(self: Any, stack: Any) -> Any:
+        seen.add(any(getattr(module, "gradient_checkpointing", False) for module in stack.model.modules()))
+        return step(self, stack)
+
+    monkeypatch.setattr(trainer.PackTrainer, "_step", watched)
+    return seen
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_pack_is_checkpointed_where_its_trials_would_be(
+    missing: int, toys: Settings, checkpointed: set[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [make_trial(toys, seed=seed, epochs=1, train_size=16) for seed in range(2)]
+    model = attached(trials[0], toys)[0].model
+    counts = Counts(measure.trainable_parameters(model, ()), 0, measure.total_parameters(model))
+    needed = memory_estimate.training_bytes(counts, model.config, trials[0].recipe) or 0
+    monkeypatch.setattr(memory_estimate, "device_memory", lambda device: needed - missing)
+    records = together(trials, toys)
+    assert checkpointed == {bool(missing)}
+    facts = [records[trial.id].provenance.get("gradient_checkpointing") for trial in trials]
+    assert facts == ["chosen by memory" if missing else None] * 2
+
+
+def test_who_enters_a_checkpointed_pack_is_counted_as_alone_and_leaves_it_checkpointed(
+    toys: Settings, checkpointed: set[bool]
+) -> None:
+    plans = [("lora", 1), ("lora", 3), ("lora_sb", 1), ("dora", 1)]
+    trials = [
+        make_trial(toys, method, epochs=epochs, seed=number, train_size=16, gradient_checkpointing=True)
+        for number, (method, epochs) in enumerate(plans)
+    ]
+    records = together(trials, toys, width=2)
+    assert checkpointed == {True}
+    costs._CACHE.clear()
+    for trial in trials[2:]:
+        assert records[trial.id].costs.train_flops == run_trial(trial, toys).costs.train_flops

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from harness import memory
 from harness.flops import LengthCost as LengthCost
 from harness.flops import flops_by_length as flops_by_length
+from harness.memory import MemoryGrowth as MemoryGrowth
 from harness.records import ParameterCounts
 
 if TYPE_CHECKING:
@@ -232,32 +232,6 @@ def model_bytes(model: nn.Module, device: torch.device | None = None) -> int:
     """Bytes of a model's parameters and buffers; with `device`, of those that lie on this kind of device."""
     held = (*model.parameters(), *model.buffers())
     return tensor_bytes(tensor for tensor in held if device is None or tensor.device.type == device.type)
-
-
-class MemoryGrowth:
-    """Context manager; `bytes` is how much memory grew at most inside it, None if that cannot be known."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> Self:
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._held = torch.cuda.memory_allocated(self.device)
-        elif self.device.type == "cpu":
-            self._before = memory.begin()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        import torch
-
-        if self.device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._held
-        elif self.device.type == "cpu":
-            self.bytes = memory.growth(self._before)
 
 
 def adapter_bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -95,3 +98,29 @@ def test_who_enters_a_checkpointed_pack_is_counted_as_alone_and_leaves_it_checkp
     costs._CACHE.clear()
     for trial in trials[2:]:
         assert records[trial.id].costs.train_flops == run_trial(trial, toys).costs.train_flops
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_a_pack_that_has_ended_gives_its_model_up_at_once(
+    toys: Settings, monkeypatch: pytest.MonkeyPatch, no_collection: None
+) -> None:
+    models: list[weakref.ref[Any]] = []
+    load = bench.load
+
+    def watched(prepared: bench.Bench, device: torch.device) -> bench.Stage:
+        stage = load(prepared, device)
+        models.append(weakref.ref(stage.model))
+        return stage
+
+    monkeypatch.setattr(bench, "load", watched)
+    together([make_trial(toys, seed=seed, epochs=1, train_size=16) for seed in range(2)], toys)
+    assert [model() for model in models] == [None]

@@ -83,7 +83,7 @@ class Slot:
         self.evaluator = Evaluator(self.bench.task, self.bench.splits, tokenizer, recipe, cache_root)
         scalars = sum(parameter.numel() for parameter in self.parameters.values())
         self.moments = torch.zeros(2, scalars, device=next(iter(self.parameters.values())).device)
-        self._steps = self._all_steps()
+        self._steps = _all_steps(self.bench, self.stage)
         self._next: list[loop.Batch] | None = None
 
     @property
@@ -152,11 +152,13 @@ class Slot:
             start += parameter.numel()
         self.moments = moments
 
-    def _all_steps(self) -> Iterator[list[loop.Batch]]:
-        phase = Phase("train", self.recipe, self.bench.method)
-        make = bench.step_maker(self.bench, self.stage, phase)
-        for batches in bench.row_order(self.bench, self.stage, phase):
-            yield from map(make, batches)
+
+def _all_steps(prepared: Bench, stage: Stage) -> Iterator[list[loop.Batch]]:
+    """A slot's steps in order; holds no slot, so that none holds itself and its model through the steps to come."""
+    phase = Phase("train", prepared.trial.recipe, prepared.method)
+    make = bench.step_maker(prepared, stage, phase)
+    for batches in bench.row_order(prepared, stage, phase):
+        yield from map(make, batches)
 
 
 def positions(step: Sequence[loop.Batch]) -> int:

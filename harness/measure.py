@@ -183,9 +183,13 @@ def pack_seconds(device: torch.device) -> Stopwatch:
     return Stopwatch(device)
 
 
-def pack_share_seconds(steps: Sequence[tuple[float, int]]) -> float:
-    """This run's share of its pack's training steps: each step's seconds over the number of trials in it, summed."""
-    return sum(seconds / trials for seconds, trials in steps)
+def pack_share_seconds(stretches: Sequence[tuple[float, int]]) -> float:
+    """This run's share of its pack's training: the seconds of steps over the number of trials in them, summed.
+
+    Steps are timed in stretches, each up to the end of an epoch of some trial; the device is synchronized at both ends
+    of a stretch, not between its steps.
+    """
+    return sum(seconds / trials for seconds, trials in stretches)
 
 
 # --------------------------------------------------------------------------------------- throughput

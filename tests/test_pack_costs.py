@@ -124,3 +124,16 @@ def test_a_pack_that_has_ended_gives_its_model_up_at_once(
     monkeypatch.setattr(bench, "load", watched)
     together([make_trial(toys, seed=seed, epochs=1, train_size=16) for seed in range(2)], toys)
     assert [model() for model in models] == [None]
+
+
+def test_a_pack_is_timed_from_one_epochs_end_to_the_next(toys: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[list[tuple[float, int]]] = []
+
+    def kept(given: list[tuple[float, int]]) -> float:
+        shares.append(given)
+        return 0.0
+
+    monkeypatch.setattr(measure, "pack_share_seconds", kept)
+    together([make_trial(toys, train_size=size) for size in (16, 32)], toys)  # 2 and 4 steps in each of two epochs
+    assert [[trials for _, trials in given] for given in shares] == [[2, 2], [2, 2, 1]]
+    assert all(seconds > 0 for given in shares for seconds, _ in given)

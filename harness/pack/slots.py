@@ -69,7 +69,7 @@ class Slot:
     wall_seconds: float = 0.0
     """From its entry to its end."""
     shares: list[tuple[float, int]] = field(default_factory=list)
-    """Of each step that it was part of: wall seconds, and the number of trials in it."""
+    """Of each stretch of steps that it was part of: wall seconds, and the number of trials in it."""
     positions: list[int] = field(default_factory=list)
     """Token positions of each of its steps, padding among them."""
 
@@ -114,14 +114,13 @@ class Slot:
         """The most trials that it has shared a step with, itself included."""
         return max((trials for _, trials in self.shares), default=1)
 
-    def step_done(self, loss: Tensor, seconds: float, trials: int) -> None:
+    def step_done(self, loss: Tensor) -> None:
         """Count the step and keep its loss; a loss that is not finite becomes the trial's `failure`."""
         for batch in self.next_step():
             self.progress.count(batch)
         self.positions.append(positions(self.next_step()))
         self._next = None
         self.progress.steps += 1
-        self.shares.append((seconds, trials))
         if self.failure is not None:
             return
         try:

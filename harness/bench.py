@@ -63,8 +63,8 @@ class Bench:
         return max(self.least_parts, self.trial.recipe.accumulation)
 
     def shrunk(self, rows: int) -> int:
-        """So many of `rows` as may be computed at once, at least one."""
-        return max(1, rows * self.trial.recipe.accumulation // self.micro_batches)
+        """So many of `rows` as may be computed at once; of a step's rows, no fewer than its largest micro-batch has."""
+        return -(-rows * self.trial.recipe.accumulation // self.micro_batches)
 
 
 @dataclass(frozen=True)

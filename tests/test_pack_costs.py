@@ -137,3 +137,23 @@ def test_a_pack_is_timed_from_one_epochs_end_to_the_next(toys: Settings, monkeyp
     together([make_trial(toys, train_size=size) for size in (16, 32)], toys)  # 2 and 4 steps in each of two epochs
     assert [[trials for _, trials in given] for given in shares] == [[2, 2], [2, 2, 1]]
     assert all(seconds > 0 for given in shares for seconds, _ in given)
+
+
+def test_flops_counted_on_single_rows_are_not_those_of_larger_batches(toys: Settings) -> None:
+    """DoRA computes the norms of the adapted weight once for a batch, however many rows there are."""
+
+    def flops(batch_size: int, parts: int = 0) -> float:
+        trial = make_trial(toys, "dora", batch_size=batch_size, train_size=16)
+        prepared = bench.prepare(trial, toys, parts)
+        meter = costs.Meter()
+        meter.count(prepared, attached(trial, toys)[0])
+        assert meter.steps is not None
+        assert meter.steps.train is not None
+        return meter.steps.train.flops(8, 12)
+
+    fresh = flops(8)
+    costs._CACHE.clear()
+    flops(1)
+    assert flops(8) == fresh
+    costs._CACHE.clear()
+    assert flops(3, parts=2) == fresh  # in micro-batches of two rows and one

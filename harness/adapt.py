@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -126,6 +127,11 @@ class Attachment:
         """Give up the backbone's own maps and their memory: from now on `detach` has nothing to put back."""
         for original in self.originals.values():
             original.to("meta")
+
+    def held(self) -> Iterator[Tensor]:
+        """All that is in memory: the model's tensors, and those of the backbone's own maps, kept for `detach`."""
+        for module in (self.model, *self.originals.values()):
+            yield from itertools.chain(module.parameters(), module.buffers())
 
     def adapted(self, name: str) -> AdaptedLinear:
         """The adapted map that stands at `name`."""

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +63,8 @@ class Bench:
         return max(self.least_parts, self.trial.recipe.accumulation)
 
     def shrunk(self, rows: int) -> int:
-        """So many of `rows` as may be computed at once, at least one."""
-        return max(1, rows * self.trial.recipe.accumulation // self.micro_batches)
+        """So many of `rows` as may be computed at once; of a step's rows, no fewer than its largest micro-batch has."""
+        return -(-rows * self.trial.recipe.accumulation // self.micro_batches)
 
 
 @dataclass(frozen=True)
@@ -205,28 +205,36 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         special = phase.method.parameter_groups()
         hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
-    plain = packing.without_cache(stage.model)
-    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, checkpoints(bench, stage)):
+    plain, chosen = packing.without_cache(stage.model), checkpoints(bench, stage)
+    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, chosen):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name, *phase.placement.salt))
         if bench.settings.compile == "off":
-            return loop.fit(stage.model, groups, steps(), recipe, hooks, phase.placement.way, phase.checkpoints)
-        parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
-        chooser = compiling.chooser_for(parameters, stage.device)
-        progress = loop.fit(stage.model, groups, steps(), recipe, hooks, compiling.Way(chooser), phase.checkpoints)
-        progress.facts |= chooser.facts()
-        return progress
+            progress = loop.fit(stage.model, groups, steps(), recipe, hooks, phase.placement.way, phase.checkpoints)
+        else:
+            parameters = [parameter for parameter in stage.model.parameters() if parameter.requires_grad]
+            chooser = compiling.chooser_for(parameters, stage.device)
+            progress = loop.fit(stage.model, groups, steps(), recipe, hooks, compiling.Way(chooser), phase.checkpoints)
+            progress.facts |= chooser.facts()
+    progress.facts |= checkpointing_facts(bench, chosen)
+    return progress
 
 
 def checkpoints(bench: Bench, stage: Stage) -> bool:
     """Whether to keep no activations inside layers: the recipe says so, or memory is estimated not to suffice.
 
-    Losses are the same either way, so that it is no part of a trial's identity.
+    Losses are the same either way, so that it is no part of a trial's identity. What is trainable when it is asked
+    counts: ask when the method is attached.
     """
     recipe = bench.trial.recipe
     if recipe.gradient_checkpointing or bench.settings.checkpointing == "recipe":
         return recipe.gradient_checkpointing
     able = bool(getattr(stage.model, "supports_gradient_checkpointing", False))
     return able and exceeds_memory(stage.model, recipe, stage.device)
+
+
+def checkpointing_facts(bench: Bench, chosen: bool) -> dict[str, Any]:
+    """For a run's provenance: whether activations were kept in another way than its recipe says."""
+    return {"gradient_checkpointing": "chosen by memory"} if chosen != bench.trial.recipe.gradient_checkpointing else {}
 
 
 def head_carried(left: Iterable[str], stage: Stage) -> bool | None:
@@ -276,6 +284,7 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
     rows = gradients.sample_rows(len(stage.encoded), request.samples, seed)
     size = max(1, bench.trial.recipe.batch_size // bench.micro_batches)  # as many at once as a step computes
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
+    # all weights of a fresh model count as trained here: that may cost time, never memory
     with loop.checkpointing(stage.model, checkpoints(bench, stage)):
         return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
 

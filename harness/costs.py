@@ -36,7 +36,7 @@ class Meter:
 
     def count(self, bench: Bench, stage: Stage) -> None:
         """Count training and inference FLOPs on real batches of the adapted model."""
-        key = _key(bench)
+        key = _key(bench, _rows(bench, stage))
         if key not in _CACHE:
             _CACHE[key] = _count(bench, stage)
         self.steps = _CACHE[key]
@@ -63,17 +63,26 @@ class Meter:
         )
 
 
-def _key(bench: Bench) -> str:
-    """What FLOPs per step depend on. A rank read off warmed-up weights depends on the seed too."""
+def _rows(bench: Bench, stage: Stage) -> int:
+    """Rows of the batches to count, as many as a step may compute at once."""
+    return min(bench.shrunk(bench.trial.recipe.batch_size), len(stage.encoded))
+
+
+def _key(bench: Bench, rows: int) -> str:
+    """What FLOPs per step depend on. A rank read off warmed-up weights depends on the seed too.
+
+    A single row does not tell what is computed once for a batch from what is computed for each of its rows: counted on
+    one (two may not fit into memory), costs hold for steps of one row only.
+    """
     trial = bench.trial
     seed = None if trial.start.kind == "pretrained" else trial.seed
     facts = [asdict(trial.backbone), trial.task, trial.method, trial.parameters, trial.recipe.precision]
-    return json.dumps([*facts, asdict(trial.start), seed], sort_keys=True)
+    return json.dumps([*facts, min(2, rows), asdict(trial.start), seed], sort_keys=True)
 
 
 def _count(bench: Bench, stage: Stage) -> StepCosts:
     order = sorted(range(len(stage.encoded.lengths)), key=stage.encoded.lengths.__getitem__)
-    size = min(bench.shrunk(bench.trial.recipe.batch_size), len(order))
+    size = _rows(bench, stage)
     middle = (len(order) - size) // 2
     batches = [stage.batch(rows) for rows in (order[:size], order[middle : middle + size], order[-size:])]
     precision = bench.trial.recipe.precision

@@ -283,33 +283,33 @@ def answers(logits: Tensor, kind: Kind) -> Tensor:
 
 @contextlib.contextmanager
 def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Gradient checkpointing while `wanted`; UserError for a model whose architecture knows none.
+    """Gradient checkpointing inside if it is `wanted`, none if it is not; afterwards it is as it was before.
 
-    Random states are put back before layers are computed again, so that dropout, and with it every loss, is the same.
+    UserError if it is wanted of a model whose architecture knows none. Random states are put back before layers are
+    computed again, so that dropout, and with it every loss, is the same.
     """
-    if not wanted:
-        yield
-        return
-    checkpointed: Any = model
-    if not getattr(model, "supports_gradient_checkpointing", False):
+    if wanted and not getattr(model, "supports_gradient_checkpointing", False):
         raise UserError(f"{type(model).__name__} knows no gradient checkpointing; set gradient_checkpointing = false.")
-    with _old_names():
-        checkpointed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    # wanted by reentrant checkpoints only; here it would carry gradients down to frozen embeddings
-    checkpointed.disable_input_require_grads()
+    before = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if wanted != before:
+        _set_checkpointing(model, wanted)
     try:
         yield
     finally:
-        with _old_names():
-            checkpointed.gradient_checkpointing_disable()
+        if wanted != before:
+            _set_checkpointing(model, before)
 
 
-@contextlib.contextmanager
-def _old_names() -> Iterator[None]:
-    """Without transformers' warning of names that 6 will drop: the new ones are not in every version allowed."""
+def _set_checkpointing(model: Any, wanted: bool) -> None:
+    # without the warning of names that transformers 6 will drop: the new ones are not in every version allowed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        yield
+        if wanted:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # wanted by reentrant checkpoints only; here it would carry gradients down to frozen embeddings
+            model.disable_input_require_grads()
+        else:
+            model.gradient_checkpointing_disable()
 
 
 @contextlib.contextmanager

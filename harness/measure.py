@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from harness import memory
 from harness.flops import LengthCost as LengthCost
 from harness.flops import flops_by_length as flops_by_length
+from harness.memory import MemoryGrowth as MemoryGrowth
 from harness.records import ParameterCounts
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def train_seconds(device: torch.device) -> Stopwatch:
 def eval_seconds(device: torch.device) -> Stopwatch:
     """Wall-clock seconds of all evaluations, on `select` and the test sets after every epoch, metrics included.
 
-    In a run that was evaluated together with others: as in train_seconds, from batches of it alone, without metrics.
+    Epochs evaluated together with other runs count as in train_seconds: batches of it alone, without metrics.
     """
     return Stopwatch(device)
 
@@ -183,9 +183,13 @@ def pack_seconds(device: torch.device) -> Stopwatch:
     return Stopwatch(device)
 
 
-def pack_share_seconds(steps: Sequence[tuple[float, int]]) -> float:
-    """This run's share of its pack's training steps: each step's seconds over the number of trials in it, summed."""
-    return sum(seconds / trials for seconds, trials in steps)
+def pack_share_seconds(stretches: Sequence[tuple[float, int]]) -> float:
+    """This run's share of its pack's training: the seconds of steps over the number of trials in them, summed.
+
+    Steps are timed in stretches, each up to the end of an epoch of some trial; the device is synchronized at both ends
+    of a stretch, not between its steps.
+    """
+    return sum(seconds / trials for seconds, trials in stretches)
 
 
 # --------------------------------------------------------------------------------------- throughput
@@ -232,32 +236,6 @@ def model_bytes(model: nn.Module, device: torch.device | None = None) -> int:
     """Bytes of a model's parameters and buffers; with `device`, of those that lie on this kind of device."""
     held = (*model.parameters(), *model.buffers())
     return tensor_bytes(tensor for tensor in held if device is None or tensor.device.type == device.type)
-
-
-class MemoryGrowth:
-    """Context manager; `bytes` is how much memory grew at most inside it, None if that cannot be known."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bytes: int | None = None
-
-    def __enter__(self) -> Self:
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._held = torch.cuda.memory_allocated(self.device)
-        elif self.device.type == "cpu":
-            self._before = memory.begin()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        import torch
-
-        if self.device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._held
-        elif self.device.type == "cpu":
-            self.bytes = memory.growth(self._before)
 
 
 def adapter_bytes(tensors: Mapping[str, Tensor]) -> int:

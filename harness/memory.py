@@ -1,4 +1,7 @@
-"""Growth of this process's resident memory over a stretch of work: exact on Linux, elsewhere sometimes unknown."""
+"""Growth of memory over a stretch of work: a CUDA device's, or this process's resident memory.
+
+The latter is exact on Linux, elsewhere sometimes unknown.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import torch
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -48,6 +55,36 @@ def growth(before: Before) -> int | None:
     if not was_reset and peak <= before.peak:
         return None
     return max(0, peak - before.resident)
+
+
+class MemoryGrowth:
+    """Context manager; `bytes` is how much memory grew at most inside it, None if that cannot be known.
+
+    What nobody holds any more is freed first: if that happened inside, growth would seem smaller by it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        import torch
+
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._held = torch.cuda.memory_allocated(self.device)
+        elif self.device.type == "cpu":
+            self._before = begin()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._held
+        elif self.device.type == "cpu":
+            self.bytes = growth(self._before)
 
 
 def _trim() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness import adapt, measure
-from harness.bench import Bench, Stage, Started, checkpoints
+from harness.bench import Bench, Stage, Started
 from harness.clocks import Began
 from harness.errors import TrialFailure, UserError
 from harness.evaluation import Evaluator
@@ -116,11 +116,9 @@ def _start_facts(started: Started) -> dict[str, Any]:
 
 
 def _training_facts(bench: Bench, stage: Stage) -> dict[str, Any]:
-    """Rows that were left out as too long, if any were, and how steps were computed where that is not the usual."""
-    count, chosen = len(bench.train) - len(stage.encoded), checkpoints(bench, stage)
+    """Rows that were left out as too long, if any were, and whether batches were left whole."""
+    count = len(bench.train) - len(stage.encoded)
     facts: dict[str, Any] = {"dropped_rows": count} if count else {}
-    if chosen != bench.trial.recipe.gradient_checkpointing:
-        facts["gradient_checkpointing"] = "chosen by memory"
     if not bench.settings.split_batches:
         facts["whole_batches"] = True
     return facts

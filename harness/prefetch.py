@@ -74,3 +74,9 @@ def pinned(batch: Mapping[str, Tensor], device: torch.device) -> Mapping[str, Te
     if device.type != "cuda":
         return batch
     return {name: value.pin_memory() for name, value in batch.items()}
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; the host does not wait for what the device is still doing."""
+    ready = value.pin_memory() if device.type == "cuda" else value
+    return ready.to(device, non_blocking=True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -247,6 +248,23 @@ class TestMemory:
             pass
         assert idle.bytes is not None
         assert idle.bytes < size / 4
+
+    def test_what_nobody_holds_is_no_memory_that_a_cuda_device_held_before(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Tensors:
+            """A cycle: only a collection frees it."""
+
+            def __init__(self) -> None:
+                self.itself = self
+
+        left = weakref.ref(Tensors())
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10 if left() is None else 100)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 110)
+        with measure.MemoryGrowth(torch.device("cuda")) as peak:
+            pass
+        assert peak.bytes == 100
 
     def test_a_growth_below_an_older_peak_is_unknown(self) -> None:
         assert memory.growth(memory.Before(resident=2**20, peak=2**60)) is None

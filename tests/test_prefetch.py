@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.prefetch import Prepared, ahead_for, opened, pinned
+from harness.prefetch import Prepared, ahead_for, opened, pinned, sent
 
 
 def workers() -> list[threading.Thread]:
@@ -93,3 +94,18 @@ def test_a_cpu_keeps_its_cores_and_its_memory() -> None:
     assert ahead_for(cpu) == 0
     assert pinned(batch, cpu) is batch
     assert ahead_for(torch.device("cuda")) > 0
+
+
+def test_what_is_sent_to_a_gpu_goes_by_page_locked_memory_and_is_not_waited_for() -> None:
+    class Value:
+        pinned = False
+
+        def pin_memory(self) -> Value:
+            self.pinned = True
+            return self
+
+        def to(self, device: torch.device, non_blocking: bool) -> tuple[str, bool, bool]:
+            return device.type, self.pinned, non_blocking
+
+    answers = [sent(cast(Any, Value()), torch.device(kind)) for kind in ("cuda", "cpu")]
+    assert answers == [("cuda", True, True), ("cpu", False, True)]

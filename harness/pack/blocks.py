@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.pack.slots import Slot
+from harness.prefetch import sent
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -93,4 +94,4 @@ def _columns(slots: Sequence[Slot], device: torch.device) -> list[_Columns]:
 
 
 def _column(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True)[:, None]
+    return sent(torch.tensor(values, dtype=torch.float32), device)[:, None]

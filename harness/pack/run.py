@@ -92,6 +92,9 @@ class _Host:
     """For every record's provenance."""
     _ended: set[str] = field(default_factory=set)
     _active: list[Slot] = field(default_factory=list)
+    _checkpointing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Holds what `_choose_checkpointing` turned on."""
+    _chosen: bool = False
 
     def run(self) -> list[Trial]:
         """Train the trials together; returns those that are still to be run alone."""
@@ -137,8 +140,7 @@ class _Host:
         trainer = PackTrainer(self._entrants(), limit, hooks, self._active)
         plain = packing.without_cache(model)
         apart = warnings.catch_warnings()
-        checkpoints = bench.checkpoints(bench.prepare(self.trials[0], self.settings), self._stage)
-        with apart, torch.random.fork_rng(), plain, loop.checkpointing(model, checkpoints):
+        with apart, torch.random.fork_rng(), plain, self._checkpointing:
             # gradients of a block lie in one matrix, in strides that autograd accepts but remarks on
             warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
             torch.manual_seed(_seed(self.trials))
@@ -166,15 +168,26 @@ class _Host:
         adapt.place(stage.model, {**self._ground.maps, **heads})
         if trial.start.kind == "pretrained":
             backbones.draw_head(stage.loaded, prepared.task, trial.seed)
-        slot = slots.attach(prepared, stage, self._ground, began, watch_memory=not solo.is_measured(trial))
+        with loop.checkpointing(stage.model, False):  # it would count in the FLOPs; the method asks for its own
+            slot = slots.attach(prepared, stage, self._ground, began, watch_memory=not solo.is_measured(trial))
         if slot is not None:
             slots.share_frozen(slot, self._active)
         return slot
 
     def _joined(self, active: list[Slot]) -> int:
         """Before trials share steps for the first time: measure them alone; returns how many fit together."""
+        if not self._chosen:
+            self._choose_checkpointing(active[0])
         solo.measure_alone(active)
         return width.fitting(active)
+
+    def _choose_checkpointing(self, slot: Slot) -> None:
+        """Once for all of the pack, whose steps have one shape: as the first trial, now attached, would have it."""
+        slot.place()
+        chosen = bench.checkpoints(slot.bench, slot.stage)
+        self._checkpointing.enter_context(loop.checkpointing(slot.stage.model, chosen))
+        self.facts |= bench.checkpointing_facts(slot.bench, chosen)
+        self._chosen = True
 
     def _stepped(self, slot: Slot) -> None:
         self.listener.progress(slot.bench.trial, slot.progress.steps, slot.total_steps)

@@ -36,6 +36,8 @@ class Facts:
     meter: costs.Meter
     init_seconds: float
     adapter_bytes: int
+    held_bytes: int
+    """Of the model with all that was attached to it, as the trial holds it alone; see `adapt.Attachment.held`."""
     init_growth: int | None
     """Bytes by which memory grew while it was attached; None if it was not looked at, or cannot be known."""
     entry: Began
@@ -61,10 +63,13 @@ class Slot:
     progress: loop.Progress = field(default_factory=loop.Progress)
     failure: TrialFailure | None = None
     eval_seconds: float = 0.0
+    """Of its evaluations alone."""
+    joint_epochs: int = 0
+    """Epochs after which it was evaluated together with others."""
     wall_seconds: float = 0.0
     """From its entry to its end."""
     shares: list[tuple[float, int]] = field(default_factory=list)
-    """Of each step that it was part of: wall seconds, and the number of trials in it."""
+    """Of each stretch of steps that it was part of: wall seconds, and the number of trials in it."""
     positions: list[int] = field(default_factory=list)
     """Token positions of each of its steps, padding among them."""
 
@@ -78,7 +83,7 @@ class Slot:
         self.evaluator = Evaluator(self.bench.task, self.bench.splits, tokenizer, recipe, cache_root)
         scalars = sum(parameter.numel() for parameter in self.parameters.values())
         self.moments = torch.zeros(2, scalars, device=next(iter(self.parameters.values())).device)
-        self._steps = self._all_steps()
+        self._steps = _all_steps(self.bench, self.stage)
         self._next: list[loop.Batch] | None = None
 
     @property
@@ -109,14 +114,13 @@ class Slot:
         """The most trials that it has shared a step with, itself included."""
         return max((trials for _, trials in self.shares), default=1)
 
-    def step_done(self, loss: Tensor, seconds: float, trials: int) -> None:
+    def step_done(self, loss: Tensor) -> None:
         """Count the step and keep its loss; a loss that is not finite becomes the trial's `failure`."""
         for batch in self.next_step():
             self.progress.count(batch)
         self.positions.append(positions(self.next_step()))
         self._next = None
         self.progress.steps += 1
-        self.shares.append((seconds, trials))
         if self.failure is not None:
             return
         try:
@@ -147,11 +151,13 @@ class Slot:
             start += parameter.numel()
         self.moments = moments
 
-    def _all_steps(self) -> Iterator[list[loop.Batch]]:
-        phase = Phase("train", self.recipe, self.bench.method)
-        make = bench.step_maker(self.bench, self.stage, phase)
-        for batches in bench.row_order(self.bench, self.stage, phase):
-            yield from map(make, batches)
+
+def _all_steps(prepared: Bench, stage: Stage) -> Iterator[list[loop.Batch]]:
+    """A slot's steps in order; holds no slot, so that none holds itself and its model through the steps to come."""
+    phase = Phase("train", prepared.trial.recipe, prepared.method)
+    make = bench.step_maker(prepared, stage, phase)
+    for batches in bench.row_order(prepared, stage, phase):
+        yield from map(make, batches)
 
 
 def positions(step: Sequence[loop.Batch]) -> int:
@@ -179,7 +185,8 @@ def attach(prepared: Bench, stage: Stage, ground: Ground, entry: Began, watch_me
         meter = costs.Meter()
         meter.count(prepared, stage)
         stored = measure.adapter_bytes(attachment.stored_tensors())
-        facts = Facts(meter, watch.seconds + cached_seconds, stored, memory.bytes, entry)
+        held = measure.tensor_bytes(attachment.held())
+        facts = Facts(meter, watch.seconds + cached_seconds, stored, held, memory.bytes, entry)
     finally:
         attachment.detach()
     rates = {names[id(value)]: group["lr"] for group in groups for value in group["params"]}

@@ -81,7 +81,7 @@ def costs_of(slot: Slot, load_seconds: float) -> Costs:
         slot.facts.meter.costs(slot.bench, slot.stage, trained),
         load_seconds=load_seconds,
         init_seconds=slot.facts.init_seconds,
-        eval_seconds=slot.eval_seconds or times.eval_seconds(_eval_sizes(slot)) * slot.epoch,
+        eval_seconds=_eval_seconds(slot, times),
         start_seconds=slot.ground.started.seconds,
         peak_memory_bytes=measure.peak_memory_bytes(slot.ground.resident_bytes, times.growth),
         adapter_bytes=slot.facts.adapter_bytes,
@@ -90,6 +90,13 @@ def costs_of(slot: Slot, load_seconds: float) -> Costs:
         pack_seconds=slot.wall_seconds,
         pack_share_seconds=measure.pack_share_seconds(slot.shares),
     )
+
+
+def _eval_seconds(slot: Slot, times: SoloTimes) -> float:
+    """Of epochs evaluated alone what they took; of those evaluated with others what batches of the trial alone take."""
+    if not slot.joint_epochs:
+        return slot.eval_seconds
+    return slot.eval_seconds + times.eval_seconds(_eval_sizes(slot)) * slot.joint_epochs
 
 
 class _Alone:
@@ -141,7 +148,7 @@ class _Alone:
         slot = self.slot
         if step is None:
             return None
-        own = max(0, measure.model_bytes(slot.stage.model) - slot.ground.resident_bytes)
+        own = max(0, slot.facts.held_bytes - slot.ground.resident_bytes)
         return max(slot.facts.init_growth or 0, own + step)
 
     def _evaluate(self, chosen: Sequence[_EvalBatch]) -> None:

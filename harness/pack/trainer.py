@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from harness.errors import TrialFailure
 from harness.pack.batches import merge, trial_losses
 from harness.pack.slots import Slot
 from harness.pack.stack import Stack
+from harness.prefetch import sent
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,10 @@ class PackTrainer:
         while self._fill():
             stack = self.stack or self._restack()
             try:
-                losses, seconds = self._step(stack)
+                self._stretch(stack)
             except torch.cuda.OutOfMemoryError:
                 self._halve()
                 continue
-            for slot, loss in zip(stack.slots, losses, strict=True):
-                slot.step_done(loss, seconds, len(stack.slots))
-                self.hooks.stepped(slot)
             self._end_epochs([slot for slot in stack.slots if slot.epoch_ended])
             self._let_go()
 
@@ -77,24 +74,42 @@ class PackTrainer:
         self.stack.model.train()
         return self.stack
 
-    def _step(self, stack: Stack) -> tuple[torch.Tensor, float]:
-        """Losses [trials] of one optimizer step of all trials, and its wall seconds."""
-        begun = time.perf_counter()
+    def _stretch(self, stack: Stack) -> None:
+        """Steps until a trial ends an epoch, timed as a whole: only loss curves wait for the device between them."""
+        watch, before = measure.Stopwatch(stack.slots[0].stage.device), stack.slots[0].progress.steps
+        try:
+            with watch:
+                while not self._advance(stack):
+                    pass
+        finally:
+            if stack.slots[0].progress.steps > before:
+                for slot in stack.slots:
+                    slot.shares.append((watch.seconds, len(stack.slots)))
+
+    def _advance(self, stack: Stack) -> bool:
+        """One step of all trials; whether the epoch of one has ended with it, or no trial is left that learns."""
+        for slot, loss in zip(stack.slots, self._step(stack), strict=True):
+            slot.step_done(loss)
+            self.hooks.stepped(slot)
+        return any(slot.epoch_ended for slot in stack.slots) or all(slot.failure is not None for slot in stack.slots)
+
+    def _step(self, stack: Stack) -> torch.Tensor:
+        """Losses [trials] of one optimizer step of all trials."""
         device, task = stack.slots[0].stage.device, stack.slots[0].bench.task
         pad_id = stack.slots[0].stage.loaded.tokenizer.pad_token_id
         steps = [slot.next_step() for slot in stack.slots]
-        items = torch.tensor([sum(map(loop.loss_items, step)) for step in steps], dtype=torch.float32).to(device)
+        items = sent(torch.tensor([sum(map(loop.loss_items, step)) for step in steps], dtype=torch.float32), device)
         losses = torch.zeros(len(steps), device=device)
         for number in range(max(map(len, steps))):
             merged = merge([step[number] if number < len(step) else None for step in steps], pad_id)
-            batch = {name: value.to(device, non_blocking=True) for name, value in merged.items()}
+            batch = {name: sent(value, device) for name, value in merged.items()}
             labels = batch.pop("labels")
             with loop.autocast(device, stack.slots[0].recipe.precision):
                 part = trial_losses(stack.model(**batch).logits, labels, items, task.kind)
             part.backward(torch.ones_like(part))  # no sum over trials: what is no number in one stays in it
             losses += part.detach()
         stack.update()
-        return losses, time.perf_counter() - begun
+        return losses
 
     def _halve(self) -> None:
         """Put half of the trials aside, with what they have learned, and go on with the others."""
@@ -151,6 +166,8 @@ def evaluate(slots: Sequence[Slot]) -> None:
         predictions = _predict(stack, encoded)
         for slot, values in zip(stack.slots, predictions, strict=True):
             _judge(slot, partial(slot.evaluator.record, split, slot.epoch, values))
+    for slot in slots:
+        slot.joint_epochs += 1
 
 
 def _judge(slot: Slot, action: Callable[[], None]) -> None:

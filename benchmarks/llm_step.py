@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import _common as common
-from harness import adapt, backbones, loop, measure
+from harness import activations, adapt, backbones, loop, measure
 from harness.decompositions import CachedDecompositions
 from harness.devices import pick_device
 from harness.encoded import IGNORED
@@ -121,7 +121,7 @@ def measured(build: Callable[[nn.Module], nn.Module], options: argparse.Namespac
         optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
         batch = random_batch(model, options, device)
         losses, seconds = [], []
-        with loop.checkpointing(model, options.gradient_checkpointing):
+        with activations.checkpointing(model, options.gradient_checkpointing):
             for _ in range(options.warmup + options.steps):
                 with measure.Stopwatch(device) as watch:
                     losses.append(step(model, optimizer, batch, options.precision))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import (
+    activations,
     adapt,
     backbones,
     chat,
@@ -206,7 +207,7 @@ def train(bench: Bench, stage: Stage, phase: Phase, hooks: loop.Hooks) -> loop.P
         hooks = dataclasses.replace(hooks, after_update=partial(phase.method.after_update, stage.model))
     groups = loop.optimizer_groups(stage.model, special, stage.loaded.head, recipe)
     plain, chosen = packing.without_cache(stage.model), checkpoints(bench, stage)
-    with torch.random.fork_rng(), plain, loop.checkpointing(stage.model, chosen):
+    with torch.random.fork_rng(), plain, activations.checkpointing(stage.model, chosen):
         torch.manual_seed(stream_seed(bench.trial.seed, "dropout", bench.task.name, phase.name, *phase.placement.salt))
         if bench.settings.compile == "off":
             progress = loop.fit(stage.model, groups, steps(), recipe, hooks, phase.placement.way, phase.checkpoints)
@@ -285,7 +286,7 @@ def _gradients(bench: Bench, stage: Stage) -> dict[str, Tensor]:
     size = max(1, bench.trial.recipe.batch_size // bench.micro_batches)  # as many at once as a step computes
     batches = [stage.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
     # all weights of a fresh model count as trained here: that may cost time, never memory
-    with loop.checkpointing(stage.model, checkpoints(bench, stage)):
+    with activations.checkpointing(stage.model, checkpoints(bench, stage)):
         return gradients.estimate_gradients(stage.model, bench.method, batches, seed, request.dropout)
 
 

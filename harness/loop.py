@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from harness.api import Kind, ParameterGroup
 from harness.checkpoints import Checkpoints
 from harness.compiling import PLAIN, Way
-from harness.errors import TrialFailure, UserError
+from harness.errors import TrialFailure
 from harness.language_loss import LossFunction
 from harness.measure import train_seconds
 from harness.prefetch import opened
@@ -279,37 +278,6 @@ def answers(logits: Tensor, kind: Kind) -> Tensor:
     if kind == "regression":
         return logits.float()[:, 0]
     return torch.where(logits.isfinite().all(-1), logits.argmax(dim=-1), NO_ANSWER)
-
-
-@contextlib.contextmanager
-def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Gradient checkpointing inside if it is `wanted`, none if it is not; afterwards it is as it was before.
-
-    UserError if it is wanted of a model whose architecture knows none. Random states are put back before layers are
-    computed again, so that dropout, and with it every loss, is the same.
-    """
-    if wanted and not getattr(model, "supports_gradient_checkpointing", False):
-        raise UserError(f"{type(model).__name__} knows no gradient checkpointing; set gradient_checkpointing = false.")
-    before = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-    if wanted != before:
-        _set_checkpointing(model, wanted)
-    try:
-        yield
-    finally:
-        if wanted != before:
-            _set_checkpointing(model, before)
-
-
-def _set_checkpointing(model: Any, wanted: bool) -> None:
-    # without the warning of names that transformers 6 will drop: the new ones are not in every version allowed
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        if wanted:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            # wanted by reentrant checkpoints only; here it would carry gradients down to frozen embeddings
-            model.disable_input_require_grads()
-        else:
-            model.gradient_checkpointing_disable()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import torch
 from test_runner import good, make, numbers
 from torch import Tensor, nn
 
-from harness import backbones, loop
+from harness import activations, backbones
 from harness.errors import UserError
 from harness.plugins import discover
 from harness.settings import Settings
@@ -44,7 +44,7 @@ def kept_bytes(model: nn.Module, batch: dict[str, Tensor], wanted: bool) -> int:
         kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         return value
 
-    with loop.checkpointing(model, wanted), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+    with activations.checkpointing(model, wanted), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         loss = model.train()(**batch).loss
     held = sum(kept.values())
     loss.backward()
@@ -65,7 +65,7 @@ def test_fewer_activations_are_kept(settings: Settings) -> None:
 def test_a_model_without_it_is_refused() -> None:
     with (
         pytest.raises(UserError, match="Linear knows no gradient checkpointing"),
-        loop.checkpointing(nn.Linear(2, 2), True),
+        activations.checkpointing(nn.Linear(2, 2), True),
     ):
         pass
 

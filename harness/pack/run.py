@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness import adapt, backbones, bench, forgetting, loop, measure, outcomes, packing
+from harness import activations, adapt, backbones, bench, forgetting, measure, outcomes, packing
 from harness.api import Baseline
 from harness.clocks import Began
 from harness.devices import pick_device, set_matmul_precision
@@ -168,7 +168,7 @@ class _Host:
         adapt.place(stage.model, {**self._ground.maps, **heads})
         if trial.start.kind == "pretrained":
             backbones.draw_head(stage.loaded, prepared.task, trial.seed)
-        with loop.checkpointing(stage.model, False):  # it would count in the FLOPs; the method asks for its own
+        with activations.checkpointing(stage.model, False):  # it would count in the FLOPs; the method asks for its own
             slot = slots.attach(prepared, stage, self._ground, began, watch_memory=not solo.is_measured(trial))
         if slot is not None:
             slots.share_frozen(slot, self._active)
@@ -185,7 +185,7 @@ class _Host:
         """Once for all of the pack, whose steps have one shape: as the first trial, now attached, would have it."""
         slot.place()
         chosen = bench.checkpoints(slot.bench, slot.stage)
-        self._checkpointing.enter_context(loop.checkpointing(slot.stage.model, chosen))
+        self._checkpointing.enter_context(activations.checkpointing(slot.stage.model, chosen))
         self.facts |= bench.checkpointing_facts(slot.bench, chosen)
         self._chosen = True
 

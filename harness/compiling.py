@@ -2,7 +2,8 @@
 
 Every call is a real part of a real step, so that measuring costs nothing: in each bucket of lengths the first parts
 run eager and are timed, the next ones compiled (the first of them compiles and is not timed), and the quicker way
-stays. An error while compiling or in a compiled part is taken back, and the model stays eager from then on.
+stays. An error in the first compiled part of a shape, which may have to compile for it, is taken back, and the model
+stays eager from then on: gradients are copied before such a part, and before no other. A later error is the trial's.
 Compiling counts among a run's training seconds; its provenance says that it was tried.
 """
 
@@ -49,6 +50,8 @@ class Chooser:
         self._compiled: LossFunction | None = None
         self._seconds: dict[tuple[Shape, bool], list[float]] = defaultdict(list)
         self._warm: set[Shape] = set()
+        self._proven: set[Shape] = set()
+        """Shapes, to the token, that a compiled part has been computed on: no compiler has to act on them again."""
         self.failed: str = ""
         """Why nothing is compiled any more, if so."""
 
@@ -57,13 +60,16 @@ class Chooser:
         shape = self._shape(batch)
         if self.failed or not self._wants_compiled(shape):
             return self._timed(shape, False, loss, batch, weight)
+        rows, length = batch["input_ids"].shape
+        exact = rows, length
+        if exact in self._proven:
+            return self._with_compiled(shape, loss, batch, weight)
+        # copies cost time and memory that are the run's: taken only where a compiler may still fail
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in self._parameters]
         try:
-            self._compiled = self._compiled or self._compiler(loss)
-            if shape not in self._warm:
-                self._warm.add(shape)
-                return backward(self._compiled, batch, weight)
-            return self._timed(shape, True, self._compiled, batch, weight)
+            result = self._with_compiled(shape, loss, batch, weight)
+            self._proven.add(exact)
+            return result
         except Exception as error:  # a compiler and its backends raise anything
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
@@ -71,6 +77,13 @@ class Chooser:
             for parameter, gradient in zip(self._parameters, before, strict=True):
                 parameter.grad = gradient
             return backward(loss, batch, weight)
+
+    def _with_compiled(self, shape: Shape, loss: LossFunction, batch: Mapping[str, Tensor], weight: float) -> Tensor:
+        self._compiled = self._compiled or self._compiler(loss)
+        if shape in self._warm:
+            return self._timed(shape, True, self._compiled, batch, weight)
+        self._warm.add(shape)
+        return backward(self._compiled, batch, weight)
 
     def facts(self) -> dict[str, Any]:
         """For the run's provenance: what was chosen for how many buckets, or why nothing was compiled."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.language_loss import LossFunction, loss_function
+from harness.language_loss import LossFunction, located, loss_function
 from harness.torch_errors import out_of_memory
 
 BUCKET = 16
@@ -129,6 +129,8 @@ class Way:
     compute: Compute = backward
     choose: Callable[[nn.Module, Mapping[str, Tensor]], LossFunction] = loss_function
     """The loss function for a model and batches like this one."""
+    ready: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = located
+    """A batch with what that function is to know of it, while it is still on the host."""
 
 
 PLAIN = Way()

@@ -2,7 +2,8 @@
 
 Every call is a real part of a real step, so that measuring costs nothing: in each bucket of lengths the first parts
 run eager and are timed, the next ones compiled (the first of them compiles and is not timed), and the quicker way
-stays. An error while compiling or in a compiled part is taken back, and the model stays eager from then on.
+stays. An error in the first compiled part of a shape, which may have to compile for it, is taken back, and the model
+stays eager from then on: gradients are copied before such a part, and before no other. A later error is the trial's.
 Compiling counts among a run's training seconds; its provenance says that it was tried.
 """
 
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.language_loss import LossFunction, loss_function
+from harness.language_loss import LossFunction, located, loss_function
+from harness.torch_errors import out_of_memory
 
 BUCKET = 16
 """Padded lengths in steps of this share a choice, and row counts between two powers of two."""
@@ -49,6 +51,8 @@ class Chooser:
         self._compiled: LossFunction | None = None
         self._seconds: dict[tuple[Shape, bool], list[float]] = defaultdict(list)
         self._warm: set[Shape] = set()
+        self._proven: set[Shape] = set()
+        """Shapes, to the token, that a compiled part has been computed on: no compiler has to act on them again."""
         self.failed: str = ""
         """Why nothing is compiled any more, if so."""
 
@@ -57,20 +61,30 @@ class Chooser:
         shape = self._shape(batch)
         if self.failed or not self._wants_compiled(shape):
             return self._timed(shape, False, loss, batch, weight)
+        rows, length = batch["input_ids"].shape
+        exact = rows, length
+        if exact in self._proven:
+            return self._with_compiled(shape, loss, batch, weight)
+        # copies cost time and memory that are the run's: taken only where a compiler may still fail
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in self._parameters]
         try:
-            self._compiled = self._compiled or self._compiler(loss)
-            if shape not in self._warm:
-                self._warm.add(shape)
-                return backward(self._compiled, batch, weight)
-            return self._timed(shape, True, self._compiled, batch, weight)
+            result = self._with_compiled(shape, loss, batch, weight)
+            self._proven.add(exact)
+            return result
         except Exception as error:  # a compiler and its backends raise anything
-            if isinstance(error, torch.cuda.OutOfMemoryError):
+            if out_of_memory(error):
                 raise
             self.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             for parameter, gradient in zip(self._parameters, before, strict=True):
                 parameter.grad = gradient
             return backward(loss, batch, weight)
+
+    def _with_compiled(self, shape: Shape, loss: LossFunction, batch: Mapping[str, Tensor], weight: float) -> Tensor:
+        self._compiled = self._compiled or self._compiler(loss)
+        if shape in self._warm:
+            return self._timed(shape, True, self._compiled, batch, weight)
+        self._warm.add(shape)
+        return backward(self._compiled, batch, weight)
 
     def facts(self) -> dict[str, Any]:
         """For the run's provenance: what was chosen for how many buckets, or why nothing was compiled."""
@@ -115,6 +129,8 @@ class Way:
     compute: Compute = backward
     choose: Callable[[nn.Module, Mapping[str, Tensor]], LossFunction] = loss_function
     """The loss function for a model and batches like this one."""
+    ready: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = located
+    """A batch with what that function is to know of it, while it is still on the host."""
 
 
 PLAIN = Way()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from harness.api import LinearMethod
-from harness.language_loss import loss_function
+from harness.language_loss import located, loss_function
 from harness.loop import loss_items
 from harness.targets import select_modules
 
@@ -65,7 +65,7 @@ def _backward(model: nn.Module, batches: Iterable[Mapping[str, Tensor]], seed: i
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for batch in batches:
-            moved = {name: value.to(device) for name, value in batch.items()}
+            moved = {name: value.to(device) for name, value in located(batch).items()}
             # the loss is a mean over rows or answer tokens: times their number it is the sum, however rows are batched
             loss = loss_function(model, moved)(moved)
-            (loss * loss_items(moved)).backward()
+            (loss * loss_items(batch)).backward()

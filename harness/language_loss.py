@@ -21,6 +21,9 @@ CHUNK_BYTES = 64 * 2**20
 _PROBE = 8
 """Tokens that the model is tried on."""
 
+LABELLED = "labelled"
+"""Key of a batch: row, position and label of every token that carries a label, int64 [3, tokens]; see `located`."""
+
 LossFunction = Callable[[Mapping[str, Tensor]], Tensor]
 
 
@@ -33,19 +36,34 @@ def loss_function(model: nn.Module, batch: Mapping[str, Tensor]) -> LossFunction
     """
     if batch["labels"].ndim == 2 and _is_plain(model, batch):
         return lambda batch: labelled_loss(model, batch)
-    return lambda batch: model(**batch).loss
+    return lambda batch: model(**_without(batch, LABELLED)).loss
+
+
+def located(batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The batch, of a language model, with where its labels are, which is asked on the host while it is there.
+
+    A device would have to be waited for: how many there are decides the shapes of what it computes next.
+    """
+    if LABELLED in batch or batch["labels"].ndim != 2:
+        return batch
+    targets = batch["labels"][:, 1:]
+    rows, positions = (targets != IGNORED).nonzero(as_tuple=True)
+    return {**batch, LABELLED: torch.stack((rows, positions, targets[rows, positions]))}
 
 
 def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy over the tokens with a label; position i predicts token i + 1, as in transformers."""
+    """Mean cross-entropy over the tokens with a label; position i predicts token i + 1, as in transformers.
+
+    Nothing waits for the device where the batch was `located` before it went there.
+    """
     head = _output_embedding(model)
     hidden = _inner(model)(**_inputs(batch)).last_hidden_state
-    targets = batch["labels"][:, 1:]
-    carries = targets != IGNORED
+    rows, positions, targets = located(batch)[LABELLED]
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     chunk = max(1, CHUNK_BYTES // (4 * model.config.vocab_size))  # type: ignore[union-attr, operator]
-    total: Tensor = _ChunkedLoss.apply(hidden[:, :-1][carries], targets[carries], head, chunk, *trained)
-    return total / carries.sum()
+    total: Tensor = _ChunkedLoss.apply(hidden[rows, positions], targets, head, chunk, *trained)
+    mean: Tensor = total / targets.new_full((), len(targets))
+    return mean
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -103,7 +121,11 @@ def _is_plain(model: nn.Module, batch: Mapping[str, Tensor]) -> bool:
 
 
 def _inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in batch.items() if name != "labels"}
+    return _without(batch, "labels", LABELLED)
+
+
+def _without(batch: Mapping[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: value for name, value in batch.items() if name not in names}
 
 
 def _inner(model: nn.Module) -> nn.Module:

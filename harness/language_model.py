@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,11 @@ MAX_NEW_TOKENS = 256
 """For requests that name no limit of their own."""
 MAX_LENGTH = 2048
 """Context length of a model whose configuration names none."""
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""Stands for a byte that belongs to no character, or not yet."""
+SEAM = 4
+"""Characters at the beginning of a tail's text that may not be the row's: a blank that decoders drop from or put before
+the first token, and the last three bytes of a character that was cut in two, each of which becomes a replacement."""
 Score = tuple[float, bool]
 """Log-probability of a continuation, and whether greedy decoding would have produced it."""
 
@@ -143,17 +149,18 @@ class AdaptedModel(TemplateLM):
         ids = self._tensor([[pad] * len(left) + prompt for left, prompt in zip(padding, prompts, strict=True)])
         mask = self._tensor([left + [1] * len(prompt) for left, prompt in zip(padding, prompts, strict=True)])
         plain = GenerationConfig(do_sample=False, max_new_tokens=limit, eos_token_id=end, pad_token_id=pad)
-        stopping = StoppingCriteriaList([_UntilText(self._texts, until, length)])
+        stopping = StoppingCriteriaList([_UntilText(self._texts, until, length, end)])
         with self._answering(plain):
             whole = self.model.generate(input_ids=ids, attention_mask=mask, stopping_criteria=stopping)
-        return [_cut(text, until) for text in self._texts(whole[:, length:])]
+        return [_cut(text, until) for text in self._texts(whole[:, length:].tolist())]
 
-    def _texts(self, ids: Tensor) -> list[str]:
-        """Texts of generated ids [rows, tokens], each up to its end token."""
+    def _texts(self, rows: Sequence[list[int]]) -> list[str]:
+        """Texts of rows of generated ids, each up to its end token."""
         end = self.eot_token_id
-        rows = [row[: row.index(end)] if end in row else row for row in ids.tolist()]
         texts: list[str] = self.tokenizer.batch_decode(
-            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            [row[: row.index(end)] if end in row else row for row in rows],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
         return texts
 
@@ -186,17 +193,77 @@ class AdaptedModel(TemplateLM):
             self.model.train(mode)
 
 
-class _UntilText(StoppingCriteria):
-    """Ends a row as soon as the text generated after `prompt_length` holds one of the stop strings."""
+@dataclass
+class _Tail:
+    """What is decoded of one row: its tokens from `start` on."""
 
-    def __init__(self, texts: Callable[[Tensor], list[str]], until: Sequence[str], prompt_length: int) -> None:
-        self.texts, self.until, self.prompt_length = texts, until, prompt_length
+    start: int
+    limit: int
+    """Tokens; from there on a shorter tail is tried."""
+    whole: bool = True
+    """Whether it is all that was generated."""
+    done: bool = False
+    ended: bool = False
+    """Whether the end token has come: the row's text is what it is."""
+
+    def certain(self, text: str) -> str:
+        """Of the text that the tail's tokens give by themselves, what is the end of the row's text."""
+        return text if self.whole else text[SEAM:]
+
+    def shorten(self, row: list[int], text: str, half: list[int], half_text: str, enough: int) -> None:
+        """Go on with the half of the row if it can stand for it, else not before the row is twice as long."""
+        end = half_text[SEAM:]
+        if len(half_text) >= enough and self.certain(text).endswith(end) and not end.endswith(REPLACEMENT):
+            self.start += len(row) - len(half)
+            self.limit, self.whole = max(2 * enough, len(half)), False
+        else:
+            self.limit = 2 * len(row)
+
+
+class _UntilText(StoppingCriteria):
+    """Ends a row as soon as the text generated after `prompt_length` holds one of the stop strings.
+
+    Only a tail of each row is decoded, and nothing of a row that is done or ended: a token costs the same however many
+    came before it. Tokens may decode apart otherwise than together, so a tail is cut by what its text says, never by
+    counting tokens: the shorter one must give, after the seam, the very end of what the longer one gives. A cut within
+    a character, or within a run of byte tokens that a decoder takes as one, shows there; while the last character is
+    incomplete, when it might not show yet, nothing is cut.
+    """
+
+    def __init__(
+        self,
+        texts: Callable[[Sequence[list[int]]], list[str]],
+        until: Sequence[str],
+        prompt_length: int,
+        end: int | None = None,
+    ) -> None:
+        """end: the token that ends a row's text."""
+        self.texts, self.until, self.prompt_length, self.end = texts, until, prompt_length, end
+        # all but the last character of a stop string, a seam before it, and as much for what decoders trim at an end
+        self._enough = max(map(len, until), default=0) + 2 * SEAM
+        self._tails: list[_Tail] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         """Which rows [rows] are done."""
-        texts = self.texts(input_ids[:, self.prompt_length :])
-        done = [any(stop in text for stop in self.until) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
+        self._tails = self._tails or [_Tail(self.prompt_length, 2 * self._enough) for _ in range(len(input_ids))]
+        growing = {number: tail for number, tail in enumerate(self._tails) if not (tail.done or tail.ended)}
+        if growing and self.until:
+            first = min(tail.start for tail in growing.values())
+            ids = input_ids[:, first:].tolist()
+            self._read(list(growing.values()), [ids[number][tail.start - first :] for number, tail in growing.items()])
+        return torch.tensor([tail.done for tail in self._tails], device=input_ids.device)
+
+    def _read(self, tails: Sequence[_Tail], rows: Sequence[list[int]]) -> None:
+        """Look for stop strings in the rows, which the tails are of, and shorten those that have become long."""
+        long: list[tuple[_Tail, list[int], str]] = []
+        for tail, row, text in zip(tails, rows, self.texts(rows), strict=True):
+            tail.done = any(stop in tail.certain(text) for stop in self.until)
+            tail.ended = self.end in row
+            if len(row) > tail.limit and not (tail.done or tail.ended):
+                long.append((tail, row, text))
+        halves = [row[len(row) // 2 :] for _, row, _ in long]
+        for (tail, row, text), half, half_text in zip(long, halves, self.texts(halves) if halves else (), strict=True):
+            tail.shorten(row, text, half, half_text, self._enough)
 
 
 def _score_row(logits: Tensor, target: list[int]) -> Score:

@@ -17,7 +17,7 @@ from harness.compiling import PLAIN, Way
 from harness.errors import TrialFailure
 from harness.language_loss import LossFunction
 from harness.measure import train_seconds
-from harness.prefetch import opened
+from harness.prefetch import opened, pinned
 from harness.trial import Recipe
 
 Batch = Mapping[str, Tensor]
@@ -84,7 +84,7 @@ class LossCurve:
             self.flush()
 
     def flush(self) -> None:
-        """Move pending losses into the curve; the only place where the host waits for the device."""
+        """Move pending losses into the curve: in steps, all that the loop (not a model's forward) waits for."""
         if not self.pending:
             return
         mean = float(torch.stack(self.pending).mean())
@@ -213,7 +213,8 @@ class Trainer:
         loss = torch.zeros((), device=device)
         for batch, count in zip(micro_batches, items, strict=True):
             self.progress.count(batch)
-            moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+            ready = pinned(self.way.ready(batch), device)
+            moved = {name: value.to(device, non_blocking=True) for name, value in ready.items()}
             self.loss = self.loss or self._loss_function(moved)
             loss += self.way.compute(self.loss, moved, count / sum(items))
         if self.recipe.clip > 0:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
 from harness import adapt, measure
 from harness.bench import Bench, Stage, Started
 from harness.clocks import Began
@@ -22,6 +20,7 @@ from harness.provenance import provenance
 from harness.records import Costs, RunRecord, Status
 from harness.settings import Settings
 from harness.source_hashes import bench_facts, model_facts
+from harness.torch_errors import out_of_memory
 from harness.trial import Trial
 
 
@@ -30,7 +29,7 @@ def failed(trial: Trial, error: BaseException) -> RunRecord:
     status: Status = "failed"
     if isinstance(error, TrialFailure):
         status = error.status
-    elif isinstance(error, torch.OutOfMemoryError | MemoryError):
+    elif isinstance(error, MemoryError) or out_of_memory(error):
         status = "oom"
     message = str(error).split("\n")[0]
     known = isinstance(error, TrialFailure | UserError)

@@ -29,6 +29,7 @@ from harness.settings import Settings
 from harness.sharding.checks import check_devices, check_sharded
 from harness.sharding.launch import Place, together
 from harness.start_training import start
+from harness.torch_errors import out_of_memory
 from harness.trial import Trial
 
 ProgressCallback = Callable[[int, int], None]
@@ -71,7 +72,7 @@ class _Attempt:
     def again_after(self, error: BaseException) -> bool:
         """Whether to try once more; gets ready for it, which may take a while."""
         recipe = self.trial.recipe
-        if isinstance(error, torch.OutOfMemoryError):
+        if out_of_memory(error):
             parts = max(self.parts, recipe.accumulation)
             self.too_large.append(parts)
             if parts >= recipe.batch_size:

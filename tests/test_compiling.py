@@ -118,6 +118,34 @@ def test_an_error_is_taken_back_and_all_stays_eager(where: str) -> None:
     torch.testing.assert_close(case.weight.grad, (TIMED + 3) * 0.5 * 16 * 2 * case.weight.detach())
 
 
+def test_gradients_are_copied_only_before_the_first_compiled_part_of_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[int] = []
+    plain, case = Tensor.clone, Case(1.0, 0.5)
+
+    def clone(tensor: Tensor, **named: Any) -> Tensor:
+        copied.append(len(case.calls))
+        return plain(tensor, **named)
+
+    monkeypatch.setattr(Tensor, "clone", clone)
+    case.run(2 * TIMED + 20)
+    assert copied == [TIMED]
+    case.run(4, length=7)  # of the same bucket, but a compiler may have to act on it
+    assert copied == [TIMED, 2 * TIMED + 20]
+
+
+def test_an_error_in_a_shape_that_was_compiled_well_is_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(1.0, 0.5)
+    case.run(TIMED + 1)
+
+    def fails(batch: Mapping[str, Tensor]) -> Tensor:
+        raise RuntimeError("the device has a fault")
+
+    monkeypatch.setattr(case.chooser, "_compiled", fails)
+    with pytest.raises(RuntimeError, match="the device has a fault"):
+        case.run(1)
+    assert not case.chooser.failed
+
+
 def test_running_out_of_memory_is_for_the_trial_to_report() -> None:
     def compiler(loss: Any) -> Any:
         raise torch.cuda.OutOfMemoryError("full")

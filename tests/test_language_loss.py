@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from harness import language_loss
-from harness.language_loss import labelled_loss, loss_function
+from harness import language_loss, loop
+from harness.language_loss import LABELLED, labelled_loss, located, loss_function
+from harness.trial import Recipe
 
 VOCABULARY = 97
 SMALL = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -91,6 +93,53 @@ def test_no_logits_are_kept_and_no_more_than_a_chunk_exists(monkeypatch: pytest.
     assert made == [(5, VOCABULARY), (5, VOCABULARY), (2, VOCABULARY)]
     weight = model.get_parameter("lm_head.weight").numel()
     assert not [shape for shape in kept if VOCABULARY in shape and 5 * VOCABULARY < shape.numel() != weight]
+
+
+def test_labels_that_were_located_on_the_host_are_not_asked_for_on_the_device() -> None:
+    """On the meta device, which knows no values to wait for."""
+    model = llama().to("meta")
+    told = located({name: value for name, value in batch().items() if name != "attention_mask"})
+    labelled_loss(model, {name: value.to("meta") for name, value in told.items()}).backward()
+    assert model.get_parameter("lm_head.weight").grad is not None
+
+
+def test_located_labels_change_no_bit() -> None:
+    """Of loss and gradients, against the same computed from masks."""
+    model = llama()
+    found = labelled_loss(model, located(batch()))
+    mine = gradients(model, found)
+    carries = batch()["labels"][:, 1:] != -100
+    inputs = {name: value for name, value in batch().items() if name != "labels"}
+    hidden, head = model.get_submodule("model")(**inputs).last_hidden_state, model.get_submodule("lm_head")
+    targets = batch()["labels"][:, 1:][carries]
+    total = language_loss._ChunkedLoss.apply(hidden[:, :-1][carries], targets, head, 10**6, *head.parameters())
+    assert torch.equal(found, total / carries.sum())
+    for name, value in gradients(model, total / carries.sum()).items():
+        assert torch.equal(mine[name], value)
+
+
+def test_a_model_with_a_loss_of_its_own_is_not_told_where_labels_are() -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    prompted = get_peft_model(llama(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    assert torch.equal(loss_function(prompted, batch())(located(batch())), prompted(**batch()).loss)
+
+
+def test_training_locates_labels_before_a_batch_goes_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    plain = labelled_loss
+
+    def watched(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        told.append(LABELLED in batch)
+        return plain(model, batch)
+
+    monkeypatch.setattr(language_loss, "labelled_loss", watched)
+    model, recipe = llama(), Recipe()
+    parameters = list(model.parameters())
+    hooks = loop.Hooks(lambda epoch: None)
+    trainer = loop.Trainer(model, [{"params": parameters}], parameters, recipe, 1, loop.Progress(), hooks)
+    trainer.step([batch(), batch()])
+    assert told == [True, True]
 
 
 def test_nothing_is_differentiated_where_nothing_is_wanted() -> None:

@@ -347,6 +347,12 @@ def test_errors_travel_as_what_they_are(error: Exception) -> None:
     assert getattr(again, "errno", None) == getattr(error, "errno", None)
 
 
+def test_a_full_main_memory_is_no_room_in_whatever_class_it_comes() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert isinstance(Trouble.of(caught.value).error(), torch.OutOfMemoryError)
+
+
 def test_an_error_of_a_class_of_its_own_keeps_its_name() -> None:
     class Peculiar(Exception):
         def __init__(self, first: str, second: str) -> None:

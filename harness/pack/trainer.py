@@ -16,6 +16,7 @@ from harness.pack.batches import merge, trial_losses
 from harness.pack.slots import Slot
 from harness.pack.stack import Stack
 from harness.prefetch import sent
+from harness.torch_errors import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class PackTrainer:
             stack = self.stack or self._restack()
             try:
                 self._stretch(stack)
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 self._halve()
                 continue
             self._end_epochs([slot for slot in stack.slots if slot.epoch_ended])

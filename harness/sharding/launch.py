@@ -69,7 +69,6 @@ class Trouble:
         """Of an error in this process."""
         import traceback
 
-        torch = sys.modules.get("torch")  # what it could raise is raised where it was imported
         message = str(error)
         kind: str = "other"
         arguments: tuple[Any, ...] = (type(error).__name__, message)
@@ -77,7 +76,7 @@ class Trouble:
             kind, arguments = "trial", (error.status, error.reason)
         elif isinstance(error, UserError):
             kind, arguments = "user", (message,)
-        elif torch is not None and isinstance(error, torch.OutOfMemoryError):
+        elif "torch" in sys.modules and _no_memory(error):  # what it could raise is raised where it was imported
             kind, arguments = "memory", (message,)
         elif isinstance(error, MemoryError):
             kind, arguments = "main memory", (message,)
@@ -99,6 +98,12 @@ class Trouble:
         error = makers.get(self.kind, _error_named)(*self.arguments)
         error.add_note(f"In the process where it was raised:\n{self.text}")
         return error
+
+
+def _no_memory(error: BaseException) -> bool:
+    from harness.torch_errors import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _error_named(name: str, message: str) -> Exception:

@@ -54,7 +54,7 @@ class Sharded(Placement):
         self._device = _device(settings, place.rank)
         _meet(place, self._device)
         self._mesh = init_device_mesh(self._device.type, (place.ranks,), mesh_dim_names=("shards",))
-        self.way = Way(self._backward, _own_loss)
+        self.way = Way(self._backward, _own_loss, lambda batch: batch)
         self.salt = () if place.rank == 0 else (f"process {place.rank}",)
         self.leads = place.rank == 0
 

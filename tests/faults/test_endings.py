@@ -77,6 +77,16 @@ def test_what_does_not_fit_is_computed_in_smaller_parts_with_the_same_result(
     assert "out of memory with 1 micro-batches in a step; next 2" in capsys.readouterr().err
 
 
+def test_main_memory_that_does_not_suffice_is_out_of_memory_too(faulty: Settings) -> None:
+    settings = dataclasses.replace(faulty, split_batches=False)
+    full = {"rows": 2, "main_memory": True}
+    fits = run_trial(make_trial(settings, "greedy", parameters=full, batch_size=8, eval_batch_size=8), settings)
+    assert (fits.status, fits.provenance["out_of_memory_with"]) == ("ok", [1, 2]), fits.traceback
+    never = run_trial(make_trial(settings, "greedy", parameters={**full, "rows": 0}, batch_size=2), settings)
+    assert (never.status, never.provenance["out_of_memory_with"]) == ("oom", [1, 2])
+    assert "allocate memory" in never.reason
+
+
 def test_what_runs_out_of_memory_on_its_way_goes_on_from_its_checkpoint(faulty: Settings) -> None:
     settings = dataclasses.replace(faulty, split_batches=False, checkpoint_steps=2)
     trial = make_trial(settings, "greedy", parameters={"rows": 8}, eval_batch_size=8, epochs=2)

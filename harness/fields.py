@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from harness.errors import UserError, unknown
 from harness.trial import Recipe, Start
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a table"}
+_WORDS = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", dict: "a table"}
 
 
 def field_names(cls: type[Any]) -> tuple[str, ...]:
@@ -39,7 +40,8 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is bool:
         return isinstance(value, bool)
     if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+        return number and (hint is int or math.isfinite(value))
     return isinstance(value, hint)
 
 

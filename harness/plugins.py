@@ -12,19 +12,21 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.api import Method, MethodFamily, Task, TaskFamily
+from harness.api import Kind, Method, MethodFamily, Task, TaskFamily
 from harness.api.families import Family, Member
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 from harness.records import MethodInfo, TaskInfo
 
 ENTRY_POINTS = "peft_harness.plugins"
@@ -75,9 +77,8 @@ class Plugins:
             if issubclass(cls, TaskFamily):
                 self.tasks.families[cls.prefix] = cls()
                 continue
-            name = getattr(cls, "name", "")
-            if not isinstance(name, str) or not name:
-                raise UserError(f"{origin}: class {cls.__name__} has no `name`; give it a class attribute `name`.")
+            _require_attributes(cls, origin)
+            name = cls.name
             if name in self.origins:
                 raise UserError(f"{origin}: the name '{name}' is already taken by {self.origins[name]}; rename yours.")
             if issubclass(cls, Method):
@@ -87,6 +88,18 @@ class Plugins:
             self.origins[name] = origin
 
 
+def _require_attributes(cls: type[Method] | type[Task], origin: str) -> None:
+    """Raise UserError for a class that does not say all that its base class leaves open."""
+    needed = ("name", "title") if issubclass(cls, Method) else ("name", "title", "kind", "metrics")
+    for attribute in needed:
+        if not getattr(cls, attribute, None):
+            raise UserError(
+                f"{origin}: class {cls.__name__} has no `{attribute}`; give it a class attribute `{attribute}`."
+            )
+    if issubclass(cls, Task) and cls.kind not in typing.get_args(Kind):
+        raise unknown("kind", str(cls.kind), typing.get_args(Kind), f"{origin}: class {cls.__name__}")
+
+
 def discover(files: Sequence[Path] = ()) -> Plugins:
     """Everything that can be named: the folders `methods/` and `tasks/`, entry points, then `files`."""
     plugins = Plugins()
@@ -94,7 +107,9 @@ def discover(files: Sequence[Path] = ()) -> Plugins:
         package = importlib.import_module(folder)
         for item in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
             if not item.name.startswith("_"):
-                plugins.add(importlib.import_module(f"{folder}.{item.name}"), f"{folder}/{item.name}.py")
+                load = partial(importlib.import_module, f"{folder}.{item.name}")
+                origin = f"{folder}/{item.name}.py"
+                plugins.add(_guarded(load, f"plugin file {origin}"), origin)
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         plugins.add(_guarded(point.load, f"entry point {point.name}"), f"entry point {point.name}")
     for file in files:
@@ -113,7 +128,7 @@ def make_method(cls: type[Method], values: Mapping[str, Any], where: str = "") -
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"it takes: {', '.join(fields) or 'nothing'}."
             raise UserError(f"method '{cls.name}' has no parameter '{key}'{place}: {hint}")
         if not _fits(value, fields[key]):
-            kind = getattr(fields[key], "__name__", str(fields[key]))
+            kind = "finite float" if fields[key] is float else getattr(fields[key], "__name__", str(fields[key]))
             raise UserError(f"method '{cls.name}': {key} = {value!r}{place} must be of type {kind}.")
     converted = {key: float(value) if fields[key] is float else value for key, value in values.items()}
     method = cls(**converted)
@@ -164,7 +179,7 @@ def _guarded(load: typing.Callable[[], ModuleType], what: str) -> ModuleType:
             return load()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = str(error).split("\n")[0]
         raise UserError(f"{what} cannot be imported: {type(error).__name__}: {line}") from error
 
@@ -173,7 +188,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint) if isinstance(hint, type) else True

@@ -144,7 +144,8 @@ def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugin
         raise UserError(f"no trial of suite '{suite.name}' fits all the filters at once; drop one of them.")
     name = selection.suite_name(suite.name, backbones)
     whole = selection.filters == Filters()
-    return SuiteInfo(name, suite.title, suite.description, suite.rank_by, members, _printed(suite), whole)
+    title = f"{suite.title} {name.removeprefix(suite.name).replace(',', ', ')}".rstrip()  # no paper's table, if changed
+    return SuiteInfo(name, title, suite.description, suite.rank_by, members, _printed(suite), whole)
 
 
 def _printed(suite: Suite) -> dict[tuple[str, str], PrintedCount]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.errors import UserError
+from harness.plugins import discover
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
 
@@ -80,6 +84,68 @@ def test_wrong_use_is_one_line(arguments: list[str], message: str) -> None:
     assert done.exit_code == 2
     assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def (:", "cannot be imported: SyntaxError"),
+        ("raise ValueError('boom\\nand more')", "cannot be imported: ValueError: boom"),
+        ("import sys\nsys.exit(0)", "cannot be imported: SystemExit: 0"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "faulty.py"
+    file.write_text(text)
+    for arguments in (("list", "methods", "--plugin", file), ("check", file)):
+        done = invoke(*arguments)
+        assert done.exit_code == 2, done.output
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_broken_file_in_the_folder_of_methods_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(name: str) -> Any:
+        raise SyntaxError("invalid syntax") if name == "methods.lora" else AssertionError(name)
+
+    monkeypatch.setattr("harness.plugins.FOLDERS", ("methods",))
+    monkeypatch.setattr("harness.plugins.pkgutil.iter_modules", lambda path: [SimpleNamespace(name="lora")])
+    package = importlib.import_module("methods")
+    monkeypatch.setattr(
+        "harness.plugins.importlib.import_module", lambda name: package if name == "methods" else faulty(name)
+    )
+    with pytest.raises(UserError, match=r"plugin file methods/lora.py cannot be imported: SyntaxError: invalid syntax"):
+        discover()
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "message"),
+    [
+        ("method", "title", "class MyOwn has no `title`; give it a class attribute `title`."),
+        ("task", "title", "class MyOwn has no `title`"),
+        ("task", "metrics", "class MyOwn has no `metrics`"),
+        ("task", "kind", "class MyOwn has no `kind`"),
+    ],
+)
+def test_a_plugin_that_leaves_open_what_it_must_say_is_one_line(
+    kind: str, line: str, message: str, tmp_path: Path
+) -> None:
+    invoke("new", kind, "my_own", "--out", tmp_path)
+    file = tmp_path / "my_own.py"
+    kept = [text for text in file.read_text().splitlines() if not text.strip().startswith((f"{line} =", f"{line}:"))]
+    file.write_text("\n".join(kept))
+    done = invoke("list", f"{kind}s", "--plugin", file)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+
+
+def test_an_unknown_kind_of_task_names_the_nearest(tmp_path: Path) -> None:
+    invoke("new", "task", "my_own", "--out", tmp_path)
+    file = tmp_path / "my_own.py"
+    file.write_text(file.read_text().replace('"classification"', '"clasification"'))
+    done = invoke("list", "tasks", "--plugin", file)
+    assert done.exit_code == 2
+    assert "did you mean 'classification'?" in done.stderr
 
 
 def test_new_never_overwrites(tmp_path: Path) -> None:

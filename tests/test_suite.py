@@ -250,6 +250,7 @@ def test_a_changed_suite_is_recorded_under_another_name(tmp_path: Path, plugins:
     suite = read_suite(write(tmp_path, SUITE), plugins)
     info = plan(suite, Selection(overrides=parse_overrides(["r=2", "epochs=1"])), places, plugins)
     assert info.name == "small[epochs=1,r=2]"
+    assert info.title.endswith(" [epochs=1, r=2]")
     assert plan(suite, Selection(), places, plugins).name == "small"
 
 

@@ -88,10 +88,11 @@ def _verify_site(folder: Path, base_url: str, db: str, json: bool) -> None:
 
     if not (folder / "index.html").is_file():
         raise UserError(f"{folder} holds no site (no index.html); `python -m harness site --out {folder}` builds one.")
-    with tempfile.TemporaryDirectory() as again:
+    with tempfile.TemporaryDirectory() as scratch:
+        again = Path(scratch) / "site"  # what the build keeps for the next one lies beside it
         with open_store(db, create=False) as store:
-            build(store, Path(again), base_url)
-        found = compare_sites(folder, Path(again))
+            build(store, again, base_url)
+        found = compare_sites(folder, again)
     if json:
         print_json(dataclasses.asdict(found))
     else:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.language_loss import LossFunction, located, loss_function
-from harness.torch_errors import out_of_memory
+from harness.torch_errors import device_lost, out_of_memory
 
 BUCKET = 16
 """Padded lengths in steps of this share a choice, and row counts between two powers of two."""
@@ -72,7 +72,7 @@ class Chooser:
             self._proven.add(exact)
             return result
         except Exception as error:  # a compiler and its backends raise anything
-            if out_of_memory(error):
+            if out_of_memory(error) or device_lost(error):
                 raise
             self.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             for parameter, gradient in zip(self._parameters, before, strict=True):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from harness.records import RunRecord
 
 
 class UserError(Exception):
@@ -25,6 +28,18 @@ class Stop(BaseException):
         super().__init__(reason)
         self.reason = reason
         self.cause = cause
+
+
+class DeviceLost(BaseException):
+    """Raised where trials run: this process can use its device no more, and is to be given no further trial.
+
+    No Exception, for the reason that `Stop` is none.
+    """
+
+    def __init__(self, record: RunRecord | None = None) -> None:
+        """record: of the trial that had the device to itself, whose fault it is; None where several shared it."""
+        super().__init__("an error on the device ended a trial, and this process can use the device no more")
+        self.record = record
 
 
 class TrialFailure(Exception):

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from harness.clocks import Began
-from harness.errors import Stop
+from harness.errors import DeviceLost, Stop, UserError
 from harness.pack.plan import Pack
 from harness.records import RunRecord, Status
 from harness.settings import Settings
@@ -99,11 +99,13 @@ class ThisMachine:
 def make_executor(jobs: int, settings: Settings) -> Executor:
     """One job runs in this process, several in as many worker processes that share the cores.
 
-    A time limit takes a worker process even for one job: what hangs can only be stopped from outside.
+    A time limit takes a worker process even for one job: what hangs can only be stopped from outside. So does an
+    accelerator that an error may take from a process until that ends.
     """
     from harness.workers import Workers  # which builds on this module
 
-    return InProcess(settings) if jobs == 1 and not settings.timeout else Workers(jobs, settings)
+    here = jobs == 1 and not settings.timeout and not _on_cuda(settings)
+    return InProcess(settings) if here else Workers(jobs, settings)
 
 
 def automatic_jobs(settings: Settings) -> int:
@@ -116,6 +118,13 @@ def automatic_jobs(settings: Settings) -> int:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_cuda(settings: Settings) -> bool:
+    """Whether trials will run on a CUDA device, as far as that can be told without importing torch."""
+    if settings.device == "auto":
+        return platform.system() != "Darwin" and _accelerator_likely()
+    return settings.device.startswith("cuda")
 
 
 def _accelerator_likely() -> bool:
@@ -199,7 +208,7 @@ class UnderWay:
 
 
 class InProcess:
-    """Runs one pack after the other here."""
+    """Runs one pack after the other here. An error that takes the device from this process ends the plan."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -208,16 +217,25 @@ class InProcess:
         return function(argument, self._settings)
 
     def run(self, packs: Iterable[Pack], listener: Listener) -> None:
-        from harness.pack.run import run_trials
-
         under_way = UnderWay(listener)
         try:
             for pack in packs:
-                run_trials(pack, self._settings, under_way)
+                self._run(pack, under_way)
         except (KeyboardInterrupt, Stop) as end:
             with interrupts_ignored():
                 under_way.end("interrupted", why(end))
             raise
+
+    def _run(self, pack: Pack, under_way: UnderWay) -> None:
+        from harness.pack.run import run_trials
+
+        try:
+            run_trials(pack, self._settings, under_way)
+        except DeviceLost as lost:
+            if lost.record is not None:
+                under_way.finished(lost.record)
+            advice = UserError(f"{lost}; the same command goes on with what is missing.")
+            raise Stop("stopped: another trial cost the process its device", advice) from lost
 
     def close(self) -> None:
         """Nothing to release."""

@@ -45,8 +45,9 @@ def run(
 
     filters: `methods`, `tasks`, `seeds`, `train_sizes`, `backbones`, `grids`: sequences, as the command's options.
     overrides: method parameters and recipe fields to change, as `--set` does: `{"lora.r": 16, "epochs": 1}`.
-    jobs: trials at a time; 1 runs in this process, 0 chooses by the machine. More than one starts processes:
-    call it under `if __name__ == "__main__":` in a script.
+    jobs: trials at a time; 1 runs in this process, 0 chooses by the machine. More than one starts processes, and
+    so does one on a CUDA device, which an error may take from a process for good: call it under
+    `if __name__ == "__main__":` in a script.
     cluster: `harness.cluster.machines.Cluster()`, to run trials on a Ray cluster as `--executor ray` does.
 
     Raises UserError for wrong use, KeyboardInterrupt if the user interrupted (what was finished is stored).

@@ -19,6 +19,7 @@ from harness.bench import Bench, Stage
 from harness.checkpoints import training_checkpoints
 from harness.clocks import Began
 from harness.devices import set_matmul_precision
+from harness.errors import DeviceLost
 from harness.evaluation import Evaluator, references
 from harness.executors import available_cores
 from harness.placement import ALONE, Placement
@@ -29,7 +30,7 @@ from harness.settings import Settings
 from harness.sharding.checks import check_devices, check_sharded
 from harness.sharding.launch import Place, together
 from harness.start_training import start
-from harness.torch_errors import out_of_memory
+from harness.torch_errors import device_lost, out_of_memory
 from harness.trial import Trial
 
 ProgressCallback = Callable[[int, int], None]
@@ -40,12 +41,13 @@ def run_trial(trial: Trial, settings: Settings, progress: ProgressCallback = lam
     """Run one trial to its end, good or bad. Only KeyboardInterrupt passes through; all else becomes a status.
 
     Where memory does not suffice, its steps are computed in smaller micro-batches; what is the machine's fault is
-    tried again after a while.
+    tried again after a while. Raises DeviceLost, with the record, after an error that takes the device from this
+    process.
     """
     began = Began()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    attempt = _Attempt(trial)
+    attempt, lost = _Attempt(trial), False
     with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the commands, whatever plugins print
         while True:
             try:
@@ -54,8 +56,12 @@ def run_trial(trial: Trial, settings: Settings, progress: ProgressCallback = lam
                 if attempt.again_after(error):
                     continue
                 record = outcomes.failed(trial, error)
+                lost = device_lost(error)
             record = dataclasses.replace(record, provenance={**record.provenance, **attempt.facts()})
-            return outcomes.finished(record, began, settings)
+            record = outcomes.finished(record, began, settings)
+            if lost:
+                raise DeviceLost(record)
+            return record
 
 
 @dataclass

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from harness.clocks import Began
-from harness.errors import UserError
+from harness.errors import DeviceLost, UserError
 from harness.executors import Calculation, Listener, UnderWay, unfinished
 from harness.pack.plan import Pack
 from harness.processes import end_with_the_parent
@@ -19,13 +19,15 @@ from harness.redaction import install
 from harness.settings import Settings
 from harness.trial import Trial
 
+LOST = "lost"
+"""A worker's last word when its device is lost to it, with the record of the trial that did it, if that is known."""
 READY = "ready"
 """What a worker says when its libraries are loaded: from here on a trial's time counts."""
 
 Runner = Callable[[Sequence[Trial], Settings, Listener], None]
 """Runs the trials of a pack to their ends, as `harness.pack.run.run_trials` does."""
 Message = tuple[str, Any]
-"""What a worker says: a kind (ready, started, progress, record; result, error), and what belongs to it."""
+"""What a worker says: a kind (ready, started, progress, record, lost; result, error), and what belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Call:
 
 
 def serve(pipe: Connection, settings: Settings) -> None:
-    """Take an order, answer it, until the pipe closes."""
+    """Take an order, answer it, until the pipe closes or the device is lost."""
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
     install()  # logs of this process too
     end_with_the_parent()
@@ -56,7 +58,11 @@ def serve(pipe: Connection, settings: Settings) -> None:
         except EOFError:
             return
         if isinstance(order, Training):
-            _run(order, settings, _Piped(pipe))
+            try:
+                _run(order, settings, _Piped(pipe))
+            except DeviceLost as lost:
+                pipe.send((LOST, lost.record))
+                return
         else:
             pipe.send(_answer(order, settings))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.errors import DeviceLost
 from harness.pack.verify import AGREEMENT, NUMBERS_TOLERANCE
 from harness.provenance import VARIABLES
 from harness.records import Predictions, RunRecord
@@ -73,7 +74,12 @@ class Verification:
 def verify(details: RunDetails, kept: Sequence[Predictions], settings: Settings, repeat: Repeat) -> Verification:
     """Repeat a run as it was recorded (its threads, its way of batching) and compare. Nothing is stored."""
     before = dataclasses.replace(details.record, predictions=list(kept))
-    now = repeat(before.trial, as_recorded(before, settings))
+    try:
+        now = repeat(before.trial, as_recorded(before, settings))
+    except DeviceLost as lost:
+        if lost.record is None:
+            raise
+        now = lost.record
     found = list(_differences(before, now))
     far, near = ([text for close, text in found if close is side] for side in (False, True))
     verdict: Verdict = "different" if far else "within tolerance" if near else "identical"

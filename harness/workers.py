@@ -25,8 +25,9 @@ from harness.executors import (
 )
 from harness.links import Gone, Processes, Refused, Transport
 from harness.pack.plan import Pack
+from harness.records import RunRecord
 from harness.retrying import AGAIN
-from harness.serving import READY, Call, Runner, Training
+from harness.serving import LOST, READY, Call, Runner, Training
 from harness.settings import Settings
 from harness.trial import Trial
 
@@ -233,6 +234,20 @@ class Workers:
                 if worker.overran:  # it was done just in time, and ended all the same: nobody is to be given to it
                     self._bury(worker, Gone("", killed=True))
             self._under_way.finished(content)
+        elif kind == LOST:
+            self._dismiss(worker, content)
+
+    def _dismiss(self, worker: _Worker, record: RunRecord | None) -> None:
+        """End a worker that has lost its device, whose trials left are put back; another one finds the device in order.
+
+        `record` is of the trial that ended so, which is not tried again: its kernels failed, not the machine.
+        """
+        if record is not None:
+            worker.left.pop(record.trial.id, None)
+        worker.link.kill()
+        self._bury(worker, Gone("it lost its device"))
+        if record is not None:
+            self._under_way.finished(record)
 
     def _bury(self, worker: _Worker, gone: Gone) -> None:
         """Put a new worker in the place of a dead one, and its trials back in smaller packs; a lone one has ended."""

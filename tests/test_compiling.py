@@ -156,6 +156,16 @@ def test_running_out_of_memory_is_for_the_trial_to_report() -> None:
         case.run(TIMED + 1)
 
 
+def test_an_error_that_costs_the_device_is_not_taken_back() -> None:
+    def compiler(loss: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    case = Case(1.0, 0.5)
+    case.chooser = Chooser([case.weight], compiler, case.clock)
+    with pytest.raises(torch.AcceleratorError):
+        case.run(TIMED + 1)
+
+
 def test_a_run_with_a_compiler_that_changes_nothing_is_the_same_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

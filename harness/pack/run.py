@@ -22,6 +22,7 @@ from harness import activations, adapt, backbones, bench, forgetting, measure, o
 from harness.api import Baseline
 from harness.clocks import Began
 from harness.devices import pick_device, set_matmul_precision
+from harness.errors import DeviceLost
 from harness.executors import Listener
 from harness.pack import slots, solo, width
 from harness.pack.slots import Slot
@@ -31,11 +32,12 @@ from harness.records import Forgetting, RunRecord
 from harness.runner import run_trial
 from harness.settings import Settings
 from harness.start_training import start
+from harness.torch_errors import device_lost
 from harness.trial import Trial
 
 
 def run_trials(trials: Sequence[Trial], settings: Settings, listener: Listener) -> None:
-    """Run trials that may share a model to their ends, good or bad; only KeyboardInterrupt passes through.
+    """Run trials that may share a model to their ends, good or bad; only KeyboardInterrupt and DeviceLost pass through.
 
     What cannot be trained together is trained alone: a lone trial, all of them where packing does not pay, and those
     left over when something goes wrong that concerns the pack and not one trial.
@@ -73,7 +75,10 @@ def _packed(trials: Sequence[Trial], settings: Settings, listener: Listener) -> 
 
 def _verified(trials: Sequence[Trial], settings: Settings, listener: Listener) -> list[Trial]:
     """As `_packed`, after a comparison with trials alone; if that fails, nothing is trained together."""
-    check = check_pack_against_alone(trials, settings, _packed, run_trial)
+    try:
+        check = check_pack_against_alone(trials, settings, _packed, run_trial)
+    except DeviceLost:
+        raise DeviceLost from None  # its record is of a trial that was changed for the comparison
     print(f"pack of {len(trials)}: {check}", file=sys.stderr)
     if not check.passed:
         print("a pack differs from its trials alone: they run alone; please report it", file=sys.stderr)
@@ -104,6 +109,7 @@ class _Host:
             if limit > 1:
                 self._train(limit)
         except (Exception, SystemExit) as error:
+            _check_device(error)
             print(f"a pack of {len(self.trials)} trials goes on one by one: {error!r}", file=sys.stderr)
         finally:
             self._active.clear()
@@ -154,6 +160,7 @@ class _Host:
             try:
                 slot = self._enter(trial, began)
             except (Exception, SystemExit) as error:  # a plugin may raise anything; the others go on
+                _check_device(error)
                 self._finish(outcomes.failed(trial, error), began)
                 continue
             if slot is not None:
@@ -214,6 +221,13 @@ class _Host:
     def _finish(self, record: RunRecord, began: Began) -> None:
         self._ended.add(record.trial.id)
         self.listener.finished(outcomes.finished(record, began, self.settings))
+
+
+def _check_device(error: BaseException) -> None:
+    """Raise DeviceLost if the error has cost this process its device. Nobody can tell then which trial's fault it was:
+    an error on a device is noticed when it is next asked for something, by whichever trial does."""
+    if device_lost(error):
+        raise DeviceLost from error
 
 
 def _seed(trials: Sequence[Trial]) -> int:

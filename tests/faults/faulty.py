@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -49,6 +50,36 @@ class Greedy(LinearMethod):
             torch.empty(10**15)
         if len(x) > self.rows:
             raise torch.OutOfMemoryError(f"{len(x)} rows do not fit")
+        return y + (x @ p.W.T) * p.g
+
+    def merge(self, weight: torch.Tensor, p: Parameters) -> torch.Tensor:
+        return weight + p.g[:, None] * p.W
+
+    def count(self, m: int, n: int) -> int:
+        return m
+
+
+STICKY = "HARNESS_TEST_DEVICE_LOST"
+"""Set in a process whose device is lost, in place of what CUDA remembers."""
+
+
+@dataclass(frozen=True)
+class Asserts(LinearMethod):
+    """One gain whose kernel fails (if `wrong`), after which none works in the same process, as CUDA has it."""
+
+    name: ClassVar[str] = "asserts"
+    title: ClassVar[str] = "Asserts"
+    targets: str = "v"
+    wrong: bool = True
+
+    def init(self, weight: torch.Tensor, context: InitContext) -> Mapping[str, Trainable | Frozen]:
+        return {"W": Frozen(weight), "g": Trainable(weight.new_zeros(weight.shape[0]))}
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, p: Parameters) -> torch.Tensor:
+        if self.wrong:
+            os.environ[STICKY] = "1"
+        if STICKY in os.environ:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered\nmore")
         return y + (x @ p.W.T) * p.g
 
     def merge(self, weight: torch.Tensor, p: Parameters) -> torch.Tensor:

@@ -17,10 +17,11 @@ import pytest
 import torch
 from factories import METHODS, TASKS, make_record
 from factories import make_trial as planned_trial
+from faulty import STICKY
 from lease_support import Quick
 from pack_support import Heard, assert_as_alone, make_trial, together
 
-from harness import clocks, execution, runner
+from harness import clocks, execution, executors, runner
 from harness import workers as worker_processes
 from harness.clocks import Began
 from harness.errors import Stop, Unavailable, UserError
@@ -34,6 +35,7 @@ from harness.runner import run_trial
 from harness.serving import Message
 from harness.settings import Settings
 from harness.store import Store, open_store
+from harness.torch_errors import device_lost
 from harness.trial import Trial
 from harness.workers import Workers, _Order, _Worker
 
@@ -119,6 +121,86 @@ def test_a_packed_trial_that_does_not_fit_goes_on_alone_and_smaller(faulty: Sett
     records = together(trials, settings)
     assert {record.status for record in records.values()} == {"ok"}
     assert all(record.provenance["micro_batches"] == 4 for record in records.values())
+
+
+# ------------------------------------------------------------------------- a device that is lost
+
+ASSERTED = "AcceleratorError: CUDA error: device-side assert triggered"
+
+
+def sound(settings: Settings, seed: int) -> Trial:
+    return make_trial(settings, "asserts", seed=seed, parameters={"wrong": False}, epochs=1)
+
+
+def ends(heard: Heard, trials: Sequence[Trial]) -> list[tuple[str, str]]:
+    return [(heard.records[trial.id].status, heard.records[trial.id].reason) for trial in trials]
+
+
+def test_after_an_error_on_the_device_the_next_trial_finds_another_process(faulty: Settings) -> None:
+    trials = [sound(faulty, 0), make_trial(faulty, "asserts"), sound(faulty, 1)]
+    heard, executor = Heard(), Workers(1, faulty)
+    executor.run([(trial,) for trial in trials], heard)
+    executor.close()
+    assert ends(heard, trials) == [("ok", ""), ("failed", ASSERTED), ("ok", "")]
+    failed = heard.records[trials[1].id]
+    assert "in forward" in str(failed.traceback)
+    assert failed.provenance["stack"]
+
+
+def test_a_pack_that_loses_its_device_is_halved_until_the_culprit_is_alone(faulty: Settings) -> None:
+    trials = (sound(faulty, 0), make_trial(faulty, "asserts"), sound(faulty, 1))
+    heard, executor = Heard(), Workers(1, dataclasses.replace(faulty, pack="3"))
+    executor.run([trials], heard)
+    executor.close()
+    assert ends(heard, trials) == [("ok", ""), ("failed", ASSERTED), ("ok", "")]
+
+
+def test_in_process_a_lost_device_ends_the_plan_and_no_other_trial(
+    faulty: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(STICKY, raising=False)
+    monkeypatch.setenv(STICKY, "")  # so that what the trial sets is taken back
+    monkeypatch.delenv(STICKY)
+    trials, heard = [make_trial(faulty, "asserts"), sound(faulty, 0)], Heard()
+    with pytest.raises(Stop) as stop:
+        InProcess(faulty).run([(trial,) for trial in trials], heard)
+    assert isinstance(stop.value.cause, UserError)
+    assert ends(heard, trials[:1]) == [("failed", ASSERTED)]
+    assert trials[1].id not in heard.records
+
+
+def test_one_job_on_a_cuda_device_has_a_process_of_its_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kind(device: str) -> type:
+        return type(make_executor(1, dataclasses.replace(settings, device=device)))
+
+    assert (kind("cuda"), kind("cuda:1"), kind("cpu")) == (Workers, Workers, InProcess)
+    monkeypatch.setattr(executors, "_accelerator_likely", lambda: True)
+    monkeypatch.setattr(executors.platform, "system", lambda: "Linux")
+    assert (kind("auto"), kind("cpu")) == (Workers, InProcess)
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: unspecified launch failure"), True),
+        (raised(ValueError("a plugin's own"), RuntimeError("CUDA error: device-side assert triggered")), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
+        (torch.AcceleratorError("CUDA error: out of memory"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (
+            raised(UserError("device 'cuda:9' cannot be used"), RuntimeError("CUDA error: invalid device ordinal")),
+            False,
+        ),
+    ],
+)
+def test_which_errors_cost_a_process_its_device(error: BaseException, lost: bool) -> None:
+    assert device_lost(error) is lost
 
 
 # ------------------------------------------------------------------------- plugins

@@ -63,6 +63,8 @@ def render_run(details: RunDetails, console: Console) -> None:
         "stands in": ", ".join(f"{suite}/{grid}/{label}" for suite, grid, label in details.members) or formats.DASH,
         "commit": _commit(details),
     }
+    if details.origin:
+        facts["submitted by"] = details.origin
     if head := record.provenance.get("start_head"):
         facts["head at the start"] = head
     if record.parameters is not None:

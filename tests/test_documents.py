@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from harness import methods_doc
 from harness.cli import app
@@ -80,3 +82,14 @@ def test_every_note_is_about_a_method_that_exists() -> None:
     notes = {file.stem for file in methods_doc.NOTES.glob("*.md")}
     assert notes <= set(discover().methods)
     assert len(notes) > 5
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/findings.md", "docs/reproduction.md"])
+def test_numbers_of_committed_documents_are_those_of_the_committed_database(name: str, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    copy = tmp_path / name
+    copy.write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.copytree(ROOT / "docs" / "pictures", tmp_path / "docs" / "pictures")
+    done = CliRunner().invoke(app, ["documents", str(copy), "--db", str(ROOT / "leaderboard.db")])
+    assert done.exit_code == 0, done.output
+    assert done.output.strip().endswith("was up to date")

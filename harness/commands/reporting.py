@@ -157,7 +157,8 @@ def documents(
     ] = None,
     db: Database = DATABASE,
 ) -> None:
-    """Bring the numbers between the markers of documents up to date: README.md and docs/findings.md, or those named.
+    """Bring the numbers between the markers of documents up to date: README.md, docs/findings.md, docs/reproduction.md,
+    or those named.
 
     A marker is a line `<!-- KIND:start suite=NAME -->`, with `<!-- KIND:end -->` after it. KIND: leaderboard, best,
     order, protocols (suite=, and grid= where it is not main), fronts, made (suite=), sizes (suite=, grid=), plot
@@ -169,7 +170,7 @@ def documents(
 
     with open_store(db, create=False) as store:
         source = Source(store, partial(_judged_claims, store))
-        for file in files or (Path("README.md"), Path("docs/findings.md")):
+        for file in files or (Path("README.md"), Path("docs/findings.md"), Path("docs/reproduction.md")):
             changed = update_document(file, source)
             typer.echo(f"{file} {'updated' if changed else 'was up to date'}")
 
@@ -183,4 +184,5 @@ def _run_as_dict(details: RunDetails) -> dict[str, Any]:
     data["trial"]["id"] = record.trial.id
     data["started_at"], data["finished_at"] = record.started_at.isoformat(), record.finished_at.isoformat()
     del data["predictions"]
-    return {"id": details.id, "stack": details.stack, "members": [list(member) for member in details.members], **data}
+    members = [list(member) for member in details.members]
+    return {"id": details.id, "stack": details.stack, "origin": details.origin, "members": members, **data}

@@ -175,7 +175,7 @@ def test_one_job_on_a_cuda_device_has_a_process_of_its_own(settings: Settings, m
 
     assert (kind("cuda"), kind("cuda:1"), kind("cpu")) == (Workers, Workers, InProcess)
     monkeypatch.setattr(executors, "_accelerator_likely", lambda: True)
-    monkeypatch.setattr(executors.platform, "system", lambda: "Linux")
+    monkeypatch.setattr("harness.executors.platform.system", lambda: "Linux")
     assert (kind("auto"), kind("cpu")) == (Workers, InProcess)
 
 

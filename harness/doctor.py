@@ -6,7 +6,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from harness import file_systems
 from harness.database import Database
 from harness.errors import UserError
+from harness.plugins import discover
 from harness.preflight import DISK_BYTES, check_disk
 from harness.schema import SCHEMA_VERSION, Lease, Run
 from harness.settings import Settings
@@ -34,7 +36,7 @@ class Finding:
 
 
 def examine(settings: Settings, db: str) -> list[Finding]:
-    """Everything that can be looked at without training, in the order of the report. Writes nothing."""
+    """Everything that can be looked at without training, in the order of the report. Leaves nothing behind."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "python": _python,
         "packages": _packages,
@@ -42,6 +44,7 @@ def examine(settings: Settings, db: str) -> list[Finding]:
         "cache": lambda: _cache(settings.cache_root),
         "data": lambda: _mirror("data", "HARNESS_DATA", settings.data_root),
         "models": lambda: _mirror("models", "HARNESS_MODELS", settings.models_root),
+        "plugins": lambda: _plugins(settings.plugin_files),
         "git": _git,
         "database": lambda: _database(db),
     }
@@ -101,8 +104,12 @@ def _device(settings: Settings) -> Iterator[Finding]:
 def _cache(folder: Path) -> Iterator[Finding]:
     check_disk(folder)
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"the cache {folder} cannot be written; name another place with --cache-root or HARNESS_CACHE.")
+    try:
+        tempfile.TemporaryFile(dir=existing).close()  # permissions alone say nothing to root, or on odd file systems
+    except OSError:
+        raise UserError(
+            f"the cache {folder} cannot be written; name another place with --cache-root or HARNESS_CACHE."
+        ) from None
     left = list(folder.rglob("*.tmp")) if folder.is_dir() else []
     free = f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free, wanted {DISK_BYTES / 2**30:.1f}"
     yield Finding("cache", "ok", f"{folder}: {free}")
@@ -121,6 +128,11 @@ def _mirror(name: str, variable: str, folder: Path | None) -> Iterator[Finding]:
         inside = sorted(path.name for path in folder.iterdir())
         shown = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "")
         yield Finding(name, "ok" if inside else "warning", f"{folder}: {shown or 'empty'}")
+
+
+def _plugins(files: Sequence[Path]) -> Iterator[Finding]:
+    found = discover(files)
+    yield Finding("plugins", "ok", f"{len(found.methods)} methods, {len(found.tasks)} tasks")
 
 
 def _git() -> Iterator[Finding]:

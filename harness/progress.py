@@ -99,7 +99,7 @@ class Lines(Silent):
 
     def begin(self, labels: Mapping[str, str], total: int, skipped: int) -> None:
         self._labels, self._total, self._done, self._began = labels, total, 0, time.monotonic()
-        self._print(f"{total} trials to run, {skipped} already done")
+        self._print(f"{total} {'trial' if total == 1 else 'trials'} to run, {skipped} already done")
 
     def note(self, text: str) -> None:
         self._print(text)

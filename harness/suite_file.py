@@ -212,6 +212,7 @@ class _Table:
 
     def has(self, key: str) -> bool:
         """Whether the table holds `key`."""
+        self._read.add(key)
         return key in self._values
 
     def take(self, key: str, kind: type[Value], default: Value | None = None) -> Value:
@@ -300,7 +301,7 @@ class _Table:
         if not isinstance(values, list) or not all(fits(value, kind) for value in values):
             raise UserError(f"{self.where}: {key} = {values!r} must be a list, each item {describe(kind)}.")
         if not values:
-            raise UserError(f"{self.where}: {key} is empty; leave it out to take all.")
+            raise UserError(f"{self.where}: {key} is empty; name at least one, or leave it out.")
         doubled = [value for value in values if values.count(value) > 1]
         if doubled:
             raise UserError(f"{self.where}: {key} names {doubled[0]} twice.")

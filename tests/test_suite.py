@@ -264,6 +264,7 @@ FAULTS = [
     ('name = "lora"\nlabel', 'name = "lorra"\nlabel', "[[method]] 'lora-wide': did you mean 'lora'?"),
     ('name = "rte"', 'name = "rtee"', "unknown task 'rtee' in {path}, [[task]] 'rtee': did you mean 'rte'?"),
     ("title =", "titel =", "unknown key 'titel' in {path}: did you mean 'title'?"),
+    ("title =", "sedes = [1]\ntitle =", "unknown key 'sedes' in {path}: did you mean 'seeds'?"),
     ("epochs = 2", "epoch = 2", "unknown key 'epoch' in {path}, recipe: did you mean 'epochs'?"),
     ("epochs = 2", 'epochs = "2"', "{path}, recipe: epochs = '2' must be a whole number."),
     ("epochs = 2", "epochs = true", "{path}, recipe: epochs = True must be a whole number."),

@@ -193,7 +193,7 @@ def test_a_site_is_what_its_database_gives_until_a_number_is_changed(store: Stor
     assert f"{data.relative_to(site)}: [" in done.stdout
     assert "score_last is 0.9" in done.stdout
     assert "index.html: " in done.stdout
-    assert "2 differ from the database" in done.stdout
+    assert "2 files differ from the database" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -284,6 +284,12 @@ def test_what_would_fail_is_found(store: Store, settings: Settings, tmp_path: Pa
     assert states(settings, tmp_path / "none.db")["database"] == "ok"
     (tmp_path / "text.db").write_text("suite,score\n" * 100)
     assert states(settings, tmp_path / "text.db")["database"] == "FAILS"
+    (tmp_path / "faulty.py").write_text("raise ValueError('no')")
+    within_a_file = dataclasses.replace(
+        settings, cache_root=tmp_path / "text.db" / "cache", plugin_files=(tmp_path / "faulty.py",)
+    )
+    found = states(within_a_file, tmp_path / "none.db")
+    assert (found["cache"], found["plugins"]) == ("FAILS", "FAILS")
     done = invoke("doctor", "--db", tmp_path / "text.db", "--cache-root", tmp_path / "cache", "--device", "cpu")
     assert done.exit_code == 1
     assert "is not an SQLite database" in done.stdout

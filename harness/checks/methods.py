@@ -41,7 +41,7 @@ def _works(method: Method, number: int) -> None:
         rig = attach(method, BACKBONES[number])
     except UserError as error:
         raise Broken(
-            f"a method that attaches to an {BACKBONES[number]}", str(error), "targets, or exemptions()"
+            f"a method that attaches to the small {BACKBONES[number]}", str(error), "targets, or exemptions()"
         ) from None
     if rig.trainable:
         rig.steps(1)

@@ -99,7 +99,7 @@ def _verify_site(folder: Path, base_url: str, db: str, json: bool) -> None:
         for text in found.differences[:SHOWN]:
             typer.echo(text)
         wrong = len(found.differences)
-        verdict = f"{wrong} differ from the database" if wrong else "all as the database gives them"
+        verdict = f"{wrong} files differ from the database" if wrong else "all as the database gives them"
         typer.echo(f"{found.files} files, {found.numbers} numbers: {verdict}")
     if found.differences:
         raise typer.Exit(1)

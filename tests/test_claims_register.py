@@ -236,7 +236,7 @@ def needs(**changes: str) -> str:
         (comparison(row='"lora-xs"'), "unknown row 'lora-xs'.*grid 'main': did you mean 'lora_xs'"),
         (comparison(row='"lora"', than='"lora"'), "row 'lora' is compared with itself"),
         (comparison(kind='"at_most"'), "unknown kind 'at_most'.*did you mean"),
-        (comparison(tolerance='"1"'), "tolerance = '1' must be a number"),
+        (comparison(tolerance='"1"'), "tolerance = '1' must be a finite number"),
         (comparison(than=""), "'than' is missing"),
         (comparison(kind='"spread"', row="", than="", among='["ft"]', within="1"), "among needs at least two rows"),
         (GRID.replace("total = 10", "total = 10\nsum = 1"), "unknown key 'sum'"),

@@ -191,7 +191,7 @@ def test_runs_are_bit_for_bit_those_of_this_machine_and_steps_are_heard(toys: Se
     assert heard.records.keys() == here.keys()
     for trial_id, record in heard.records.items():
         assert content(record) == content(here[trial_id])
-        assert record.provenance["environment"]["OMP_NUM_THREADS"] == "1"
+        assert record.provenance["stack"]["threads"] == 1
     assert {trial_id for trial_id, _, _ in steps} == here.keys()
     assert all(total == 2 * 5 for _, _, total in steps)
 

@@ -63,7 +63,7 @@ def theirs(model: peft.PeftModel, adapted: Map) -> dict[str, nn.Parameter]:
     return found
 
 
-def same_as_peft(adapted: Map, model: peft.PeftModel, tolerance: float) -> None:
+def assert_same_as_peft(adapted: Map, model: peft.PeftModel, tolerance: float) -> None:
     """Outputs, gradients and merged weights agree."""
     parameters = theirs(model, adapted)
     assert set(parameters) == set(adapted.trainable)
@@ -84,14 +84,14 @@ def same_as_peft(adapted: Map, model: peft.PeftModel, tolerance: float) -> None:
 @on_every_shape
 def test_lora_is_pefts(shape: tuple[int, int]) -> None:
     adapted = Map.of(LoRA(r=3, alpha=5), normal(*shape)).train()
-    same_as_peft(adapted, with_tensors_of(in_peft(adapted.weight, r=3, lora_alpha=5), adapted), 1e-12)
+    assert_same_as_peft(adapted, with_tensors_of(in_peft(adapted.weight, r=3, lora_alpha=5), adapted), 1e-12)
 
 
 @on_every_shape
 def test_rslora_is_pefts(shape: tuple[int, int]) -> None:
     adapted = Map.of(RsLoRA(r=3, alpha=5), normal(*shape)).train()
     model = in_peft(adapted.weight, r=3, lora_alpha=5, use_rslora=True)
-    same_as_peft(adapted, with_tensors_of(model, adapted), 1e-12)
+    assert_same_as_peft(adapted, with_tensors_of(model, adapted), 1e-12)
 
 
 @on_every_shape
@@ -99,7 +99,7 @@ def test_dora_is_pefts(shape: tuple[int, int]) -> None:
     adapted = Map.of(DoRA(r=3, alpha=5), normal(*shape))
     model = in_peft(adapted.weight, r=3, lora_alpha=5, use_dora=True)
     assert_close(adapted.p.M, theirs(model, adapted)["M"].detach(), 1e-12)
-    same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
+    assert_same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
@@ -111,7 +111,7 @@ def test_pissa_and_olora_are_pefts_from_their_start_to_their_trained_state(shape
     assert_close(adapted.frozen, model.base_model.model.q.weight.detach(), 1e-5)
     their = theirs(model, adapted)
     assert_close(adapted.p.B @ adapted.p.A, (their["B"] @ their["A"]).detach(), 1e-5)
-    same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-4)
+    assert_same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-4)
 
 
 @on_every_shape
@@ -126,7 +126,7 @@ def test_vera_is_pefts_with_projections_from_the_same_seed(shape: tuple[int, int
     for name, parameter in theirs(model, adapted).items():
         assert_close(getattr(adapted.p, name), parameter.detach(), 1e-7)
     layer.vera_A["default"], layer.vera_B["default"] = adapted.p.A, adapted.p.B
-    same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
+    assert_same_as_peft(adapted.train(), with_tensors_of(model, adapted), 1e-10)
 
 
 def test_lora_plus_gives_b_the_rate_that_peft_gives_it() -> None:

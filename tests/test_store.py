@@ -73,7 +73,7 @@ def count(store: Store, table: str) -> int:
         return int(connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-def refused(path: Path | str, *words: str, create: bool = True) -> None:
+def assert_refused(path: Path | str, *words: str, create: bool = True) -> None:
     """Opening gives one line that has all the words."""
     with pytest.raises(UserError) as error:
         open_store(str(path), create=create)
@@ -355,7 +355,7 @@ def test_an_older_schema_is_refused_to_readers_and_left_alone(path: Path, monkey
     open_store(str(path)).close()
     before = path.read_bytes()
     monkeypatch.setattr("harness.store.SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    refused(path, f"older schema {schema.SCHEMA_VERSION}", "harness run", create=False)
+    assert_refused(path, f"older schema {schema.SCHEMA_VERSION}", "harness run", create=False)
     assert path.read_bytes() == before
 
 
@@ -427,7 +427,7 @@ def test_a_file_without_write_permission_can_be_read_and_says_that_it_cannot_be_
 def test_a_folder_without_write_permission_is_named(open_folder: Path) -> None:
     open_folder.chmod(0o555)
     with unprivileged():
-        refused(open_folder / "new.db", "cannot be opened: make file and folder writable")
+        assert_refused(open_folder / "new.db", "cannot be opened: make file and folder writable")
     assert list(open_folder.iterdir()) == []
 
 
@@ -440,13 +440,13 @@ def test_a_reading_connection_cannot_write(store: Store) -> None:
 
 
 def test_a_missing_file_is_an_error_for_readers(path: Path) -> None:
-    refused(path, "no database", "run --all", create=False)
+    assert_refused(path, "no database", "run --all", create=False)
     assert not path.exists()
 
 
 def test_an_empty_file_is_filled_by_writers_and_an_error_for_readers(path: Path) -> None:
     path.touch()
-    refused(path, "holds no results yet", create=False)
+    assert_refused(path, "holds no results yet", create=False)
     with open_store(str(path)) as store:
         assert count(store, "runs") == 0
 
@@ -454,7 +454,7 @@ def test_an_empty_file_is_filled_by_writers_and_an_error_for_readers(path: Path)
 def test_a_text_file_is_named_and_left_alone(path: Path) -> None:
     path.write_text("suite,method,score\n" * 200)
     before = path.read_bytes()
-    refused(path, "is not an SQLite database", "--db", path.name)
+    assert_refused(path, "is not an SQLite database", "--db", path.name)
     assert path.read_bytes() == before
 
 
@@ -463,7 +463,7 @@ def test_the_database_of_another_program_is_named_and_left_alone(path: Path) -> 
     connection.execute("CREATE TABLE bookmarks (url TEXT)")
     connection.close()
     before = path.read_bytes()
-    refused(path, "another program", "'bookmarks'")
+    assert_refused(path, "another program", "'bookmarks'")
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -472,7 +472,7 @@ def test_a_truncated_file_is_named(path: Path) -> None:
     with open_store(str(path)) as store:
         fill(store, [make_record(seed=seed) for seed in range(5)])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refused(path, "damaged or cut short", "restore")
+    assert_refused(path, "damaged or cut short", "restore")
 
 
 def test_a_newer_schema_is_left_alone(path: Path) -> None:
@@ -482,7 +482,7 @@ def test_a_newer_schema_is_left_alone(path: Path) -> None:
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    refused(path, "newer harness (schema 99", "update the harness")
+    assert_refused(path, "newer harness (schema 99", "update the harness")
     assert path.read_bytes() == before
 
 
@@ -495,12 +495,12 @@ def test_a_newer_schema_is_left_alone(path: Path) -> None:
     ],
 )
 def test_an_impossible_url_is_one_line(url: str, words: str) -> None:
-    refused(url, words)
+    assert_refused(url, words)
 
 
 def test_a_folder_or_a_missing_folder_is_named(tmp_path: Path) -> None:
-    refused(tmp_path, "is a folder")
-    refused(tmp_path / "missing" / "x.db", "does not exist")
+    assert_refused(tmp_path, "is a folder")
+    assert_refused(tmp_path / "missing" / "x.db", "does not exist")
     assert list(tmp_path.iterdir()) == []
 
 

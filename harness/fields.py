@@ -34,7 +34,7 @@ def checked(cls: type[Any], values: Mapping[str, Any], where: str) -> dict[str, 
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a TOML value is of a field's declared type; true and false are no numbers."""
+    """Whether a TOML value is of a field's declared type; true and false are no numbers. What is no class fits all."""
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is bool:
@@ -42,7 +42,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         number = isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
         return number and (hint is int or math.isfinite(value))
-    return isinstance(value, hint)
+    return isinstance(value, hint) if isinstance(hint, type) else True
 
 
 def describe(hint: Any) -> str:

@@ -12,7 +12,6 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import math
 import pkgutil
 import sys
 import typing
@@ -27,6 +26,7 @@ from typing import Any
 from harness.api import Kind, Method, MethodFamily, Task, TaskFamily
 from harness.api.families import Family, Member
 from harness.errors import UserError, unknown
+from harness.fields import fits
 from harness.records import MethodInfo, TaskInfo
 
 ENTRY_POINTS = "peft_harness.plugins"
@@ -127,7 +127,7 @@ def make_method(cls: type[Method], values: Mapping[str, Any], where: str = "") -
             nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"it takes: {', '.join(fields) or 'nothing'}."
             raise UserError(f"method '{cls.name}' has no parameter '{key}'{place}: {hint}")
-        if not _fits(value, fields[key]):
+        if not fits(value, fields[key]):
             kind = "finite float" if fields[key] is float else getattr(fields[key], "__name__", str(fields[key]))
             raise UserError(f"method '{cls.name}': {key} = {value!r}{place} must be of type {kind}.")
     converted = {key: float(value) if fields[key] is float else value for key, value in values.items()}
@@ -182,13 +182,3 @@ def _guarded(load: typing.Callable[[], ModuleType], what: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         line = str(error).split("\n")[0]
         raise UserError(f"{what} cannot be imported: {type(error).__name__}: {line}") from error
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is typing.Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 NARROW, NORMAL, CAPITAL, WIDE = 4.3, 7.5, 8.6, 12.0
 """Widths of characters at 12 px, in pixels, of DejaVu Sans, the widest of the fonts that browsers may take."""
@@ -13,6 +14,7 @@ GAP = 9.0
 """Pixels between a point's centre and its name."""
 
 
+@lru_cache(maxsize=4096)
 def text_width(words: str) -> float:
     """Width of a line at 12 px, in pixels, rather too wide than too narrow."""
     return sum(map(_width, words))

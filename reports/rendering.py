@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
+from markupsafe import Markup, escape
 
 from harness import __version__
 from reports import formats
@@ -17,6 +20,8 @@ from reports.ranks import RANKS_SAY
 
 ERRORS = "404.html"
 TEMPLATES = Path(__file__).parent / "templates"
+KEPT_FACTS = 4096
+"""Names with values that are kept as they are written."""
 
 
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -79,12 +84,20 @@ def _environment() -> jinja2.Environment:
         time=formats.time,
         command=run_again,
     )
+    environment.filters["facts"] = _facts(environment)
     environment.globals.update(
         method_file=method_file,
         ranks_say=RANKS_SAY,
-        policy=POLICY,
+        policy=escape(POLICY),
         styles=STYLES,
         scripts=SCRIPTS,
         version=__version__,
     )
     return environment
+
+
+def _facts(environment: jinja2.Environment) -> Callable[[Iterable[tuple[str, str]]], Markup]:
+    """Names and values as the items of a description list. Most are those of the run before."""
+    macros: Any = environment.get_template("facts.html").module
+    fact = lru_cache(KEPT_FACTS)(macros.fact)
+    return lambda items: Markup("".join(fact(name, value) for name, value in items))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Runs read at once."""
+_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""
@@ -194,4 +195,4 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)
         elif value is not None:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{prefix}{name}", value if isinstance(value, str) else _AS_JSON(value)

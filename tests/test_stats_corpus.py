@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.metric_modules import MODULES
 from harness.metrics import METRIC_NAMES
 from harness.records import UNPARSED
-from harness.stats.corpus import METRICS, weighted_scores
+from harness.stats.corpus import METRICS, scores_of_runs, weighted_scores
 from harness.stats.resampling import Split, bootstrap, example_counts
 
 ORACLES = {
@@ -45,6 +45,17 @@ def test_metrics_of_classes_are_those_of_the_resample(name: str, classes: int) -
     counts = next(example_counts(40, 25, generator))
     expected = [ORACLES[name](materialised(labels, c), materialised(predictions, c)) for c in counts]
     np.testing.assert_allclose(weighted_scores(name, predictions, labels, counts), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_several_runs_are_scored_as_each_alone(name: str) -> None:
+    generator = np.random.default_rng(5)
+    labels, runs = generator.integers(0, 2, 30), generator.integers(0, 2, (4, 30))
+    counts = next(example_counts(30, 25, generator))
+    alone = [weighted_scores(name, run, labels, counts) for run in runs]
+    np.testing.assert_array_equal(scores_of_runs(name, list(runs), labels, counts), np.stack(alone, axis=1))
+    with pytest.raises(ValueError, match="29 predictions, 30 labels"):
+        scores_of_runs(name, [runs[0], runs[1][1:]], labels, counts)
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])

@@ -66,6 +66,11 @@ def table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def holding(**checks: Check) -> Check:
+    """An object in which these keys, if it has them, hold null or what their check accepts."""
+    return lambda value: table(value) and all(optional(check)(value.get(key)) for key, check in checks.items())
+
+
 def names(value: Any) -> bool:
     """A list of names."""
     return isinstance(value, list) and all(map(name, value))
@@ -110,6 +115,11 @@ def listed(*checks: Check) -> Check:
 
 KINDS = ("classification", "regression", "generation")
 _WHOLE_COSTS = {"pack_trials": count, "peak_memory_bytes": whole, "adapter_bytes": whole}
+STACK = holding(threads=count)
+PROVENANCE = holding(
+    commit=text, dirty=truth, backbone_sha256=text, data_sha256=text, start_head=text, whole_batches=truth
+)
+"""What columns and commands take from it; the rest is only shown and compared."""
 FIELDS: dict[str, dict[str, Check]] = {
     "manifest": {
         "version": whole,
@@ -136,7 +146,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "rank_by": one_of(*RANK_BY),
         "members": listed(name, name, digits(16)),
     },
-    "stacks": {"id": digits(16), "details": table},
+    "stacks": {"id": digits(16), "details": STACK},
     "runs": {
         "id": digits(12),
         "trial": table,
@@ -152,7 +162,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "scores": listed(count, name, name, optional(number)),
         "losses": listed(count, optional(number)),
         "predictions": listed(name, count, digits(64), digits(64), digits(64)),
-        "provenance": table,
+        "provenance": PROVENANCE,
         "origin": optional(name),
         "sha256": digits(64),
     },

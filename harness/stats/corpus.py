@@ -17,6 +17,7 @@ from harness.errors import unknown
 from harness.records import UNPARSED
 
 Array = NDArray[np.float64]
+Hits = NDArray[np.bool_]
 Values = Sequence[Any] | NDArray[Any]
 """A label or a prediction for each example."""
 
@@ -30,23 +31,27 @@ def weighted_scores(metric: str, predictions: Values, labels: Values, counts: Ar
     Undefined values follow `harness.metric_modules`: correlations with a constant are 0, not finite values give NaN.
     UserError for an unknown metric; ValueError for unequal lengths.
     """
+    return scores_of_runs(metric, [predictions], labels, counts)[:, 0]
+
+
+def scores_of_runs(metric: str, runs: Sequence[Values], labels: Values, counts: Array) -> Array:
+    """`weighted_scores` of several runs' predictions: [resamples, runs]."""
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    if not len(predictions) == len(labels) == counts.shape[1] > 0:
-        raise ValueError(f"{len(predictions)} predictions, {len(labels)} labels, {counts.shape[1]} counts")
-    return METRICS[metric](predictions, labels, counts)
+    for predictions in runs:
+        if not len(predictions) == len(labels) == counts.shape[1] > 0:
+            raise ValueError(f"{len(predictions)} predictions, {len(labels)} labels, {counts.shape[1]} counts")
+    if metric in HITS:  # one matrix product for all
+        return np.asarray(counts @ HITS[metric](runs, labels).T.astype(float) / counts.sum(1, keepdims=True))
+    return np.stack([SUMS[metric](predictions, labels, counts) for predictions in runs], axis=1)
 
 
-def _accuracy(predictions: Values, labels: Values, counts: Array) -> Array:
-    return _share(np.asarray(predictions, object) == np.asarray(labels, object), counts)
+def _equal(runs: Sequence[Values], labels: Values) -> Hits:
+    return np.asarray(np.array([*runs], object) == np.asarray(labels, object))
 
 
-def _parsed(predictions: Values, labels: Values, counts: Array) -> Array:
-    return _share([not str(p).startswith(UNPARSED) for p in predictions], counts)
-
-
-def _share(hits: Sequence[bool] | NDArray[np.bool_], counts: Array) -> Array:
-    return np.asarray(counts @ np.asarray(hits, float) / counts.sum(1))
+def _parsed(runs: Sequence[Values], labels: Values) -> Hits:
+    return np.array([[not str(p).startswith(UNPARSED) for p in predictions] for predictions in runs])
 
 
 def _f1(predictions: Values, labels: Values, counts: Array) -> Array:
@@ -117,13 +122,17 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0))
 
 
-METRICS: dict[str, Callable[[Values, Values, Array], Array]] = {
-    "accuracy": _accuracy,
-    "exact_match": _accuracy,
+HITS: dict[str, Callable[[Sequence[Values], Values], Hits]] = {
+    "accuracy": _equal,
+    "exact_match": _equal,
     "parsed": _parsed,
+}
+"""Metrics that are the share of examples with something: which have it, [runs, examples]."""
+SUMS: dict[str, Callable[[Values, Values, Array], Array]] = {
     "f1": _f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,
 }
+METRICS = (*HITS, *SUMS)
 """The names of `harness.metrics.METRIC_NAMES`."""

@@ -70,7 +70,7 @@ def score_course(lines: Mapping[str, Points]) -> Chart | None:
     told = "; ".join(f"{name}: " + ", ".join(f"{y:.1f} after {x:g}" for x, y in line) for name, line in shown.items())
     caption = "" if chosen is None else f"Dotted: epoch {chosen:g}, which select chooses."
     width = frame.left + WIDTH + 12 + max(text_width(shortened(name, NAME)) for name in shown)
-    return Chart("scores", "Scores over epochs", told, caption, width, TOP + DEPTH + BELOW, Markup("").join(parts))
+    return Chart("scores", "Scores over epochs", told, caption, width, TOP + DEPTH + BELOW, Markup("".join(parts)))
 
 
 def loss_course(losses: Points) -> Chart | None:
@@ -101,7 +101,7 @@ def loss_course(losses: Points) -> Chart | None:
         f"Line: means of {len(line)} stretches; band: from the least to the largest loss in each." if binned else ""
     )
     size = (frame.left + WIDTH + 60, TOP + DEPTH + BELOW)
-    return Chart("losses", "Training loss over steps", told, caption, *size, Markup("").join(parts))
+    return Chart("losses", "Training loss over steps", told, caption, *size, Markup("".join(parts)))
 
 
 def _finite(points: Points) -> list[tuple[float, float]]:
@@ -125,19 +125,18 @@ def _axes(points: Points, x_title: str, y_title: str, log: bool = False) -> tupl
     left = 26 + max((text_width(name) for name in marked.values()), default=0.0)
     frame = _Frame(first, last, low, high, left, scale)
     bottom = TOP + DEPTH
-    parts = []
-    for value, name in marked.items():
-        y = TOP + DEPTH * (1 - (value - low) / (high - low))
-        parts.append(tag("path", d=path([(left, y), (left + WIDTH, y)]), class_="grid"))
-        parts.append(text(name, left - 6, y, anchor="end", class_="soft small"))
-    for value in [tick for tick in ticks(first, last, 6) if tick == round(tick)]:
-        parts.append(text(tick_text(value), frame.x(value), bottom + 12, anchor="middle", class_="soft small"))
-        parts.append(tag("path", d=path([(frame.x(value), bottom), (frame.x(value), bottom + 4)]), class_="axis"))
-    parts.append(tag("path", d=path([(left, bottom), (left + WIDTH, bottom)]), class_="axis"))
+    heights = {TOP + DEPTH * (1 - (value - low) / (high - low)): name for value, name in marked.items()}
+    across = {frame.x(tick): tick_text(tick) for tick in ticks(first, last, 6) if tick == round(tick)}
+    lines = "".join(path([(left, y), (left + WIDTH, y)]) for y in heights)
+    marks = "".join(path([(x, bottom), (x, bottom + 4)]) for x in across)
+    parts = [tag("path", d=lines, class_="grid")] if lines else []
+    parts += [text(name, left - 6, y, anchor="end", class_="soft small") for y, name in heights.items()]
+    parts += [text(name, x, bottom + 12, anchor="middle", class_="soft small") for x, name in across.items()]
+    parts.append(tag("path", d=marks + path([(left, bottom), (left + WIDTH, bottom)]), class_="axis"))
     parts.append(text(x_title, left + WIDTH / 2, bottom + 30, anchor="middle", class_="soft"))
     turned = f"translate(9,{TOP + DEPTH / 2:.0f}) rotate(-90)"
     parts.append(tag("g", text(y_title, 0, 0, anchor="middle", class_="soft"), transform=turned))
-    return frame, Markup("").join(parts)
+    return frame, Markup("".join(parts))
 
 
 def _log_ticks(low: float, high: float) -> dict[float, str]:
@@ -154,7 +153,7 @@ def _names(frame: _Frame, ends: Mapping[str, float], marks: Mapping[str, Mark]) 
         if abs(y - middle) > 3:
             parts.append(tag("path", d=path([(x + 5, middle), (x + 10, y)]), class_="lead"))
         parts.append(text(shortened(name, NAME), x + 12, y))
-    return Markup("").join(parts)
+    return Markup("".join(parts))
 
 
 def _bins(points: list[tuple[float, float]]) -> tuple[Points, Points, Points]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -25,16 +26,16 @@ def tag(name: str, *inside: str, **attributes: str | float | None) -> Markup:
 
     Attributes that are None are left out; numbers are rounded to hundredths.
     """
-    # Written as plain text and marked once: there are thirty of these on the page of every run.
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(clean(value)) if isinstance(value, str) else _number(value)}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
+    # Written as plain text and marked once: there are dozens of these on the page of every run.
+    written = [f"<{name}"]
+    for key, value in attributes.items():
+        if value is not None:
+            shown = escape(clean(value)) if isinstance(value, str) else _number(value)
+            written.append(f'{_opening(key)}{shown}"')
     if not inside:
-        return Markup(f"<{name}{written}/>")
+        return Markup("".join(written) + "/>")
     content = "".join(part if isinstance(part, Markup) else escape(clean(part)) for part in inside)
-    return Markup(f"<{name}{written}>{content}</{name}>")
+    return Markup(f"{''.join(written)}>{content}</{name}>")
 
 
 def text(words: str, x: float, y: float, *, anchor: str | None = None, class_: str | None = None) -> Markup:
@@ -53,12 +54,23 @@ def named(words: str, x: float, y: float, room: float, *, anchor: str | None = N
 
 def symbol(mark: Mark, x: float, y: float, hover: str = "", radius: float = 4.5) -> Markup:
     """A row's mark around a point, told on hover."""
-    titles = [tag("title", hover)] if hover else []
     place = f"translate({_number(x)},{_number(y)}) scale({_number(radius)})"
+    title = f"<title>{escape(clean(hover))}</title>" if hover else ""
+    return Markup(f'<path{_look(mark)} transform="{place}">{title}</path>')
+
+
+@lru_cache
+def _look(mark: Mark) -> str:
+    """The attributes that all symbols of a mark have."""
     fill = "none" if mark.hollow else mark.colour
-    return tag(
-        "path", *titles, d=mark.path, transform=place, fill=fill, stroke=mark.colour, stroke_width=0.3, class_="mark"
-    )
+    drawn = tag("path", class_="mark", d=mark.path, fill=fill, stroke=mark.colour, stroke_width=0.3)
+    return drawn.removeprefix("<path").removesuffix("/>")
+
+
+@lru_cache
+def _opening(key: str) -> str:
+    """What stands before an attribute's value."""
+    return f' {key.rstrip("_").replace("_", "-")}="'
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -68,7 +80,7 @@ def path(points: Iterable[tuple[float, float]]) -> str:
 
 def clean(words: str) -> str:
     """Text without the characters that XML does not allow."""
-    return _UNPRINTABLE.sub("\ufffd", words)
+    return words if words.isprintable() else _UNPRINTABLE.sub("\ufffd", words)
 
 
 def shortened(words: str, room: float) -> str:

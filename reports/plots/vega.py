@@ -14,6 +14,7 @@ from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils.schemapi import debug_mode
 
 from reports.marks import GREY, Mark
 from reports.plots.svg import clean
@@ -21,6 +22,12 @@ from reports.plots.svg import clean
 Marks = Mapping[str, Mark]
 """Row label -> mark."""
 Ends = tuple[float, float]
+LOOK = {
+    "background": "transparent",
+    "font": "Helvetica, Arial, sans-serif",
+    "view": {"stroke": None},
+    "axis": {"titleFontWeight": "normal", "titlePadding": 8, "labelFontSize": 11, "titleFontSize": 12},
+}
 _OF_ROW = re.compile(r"(\d+)¦(.*)", re.DOTALL)
 """A mark's description on its way through Vega: the place of its row among the plot's, and what it says on hover."""
 
@@ -106,19 +113,11 @@ class Drawn:
 
 def draw(plane: Plane, marks: Marks, size: Size) -> Drawn:
     """The plot as SVG. Equal planes give equal bytes."""
-    clear = [point for point in plane.points if point.label not in plane.faint]
-    faint = [point for point in plane.points if point.label in plane.faint]
-    layers: list[alt.Chart] = []
-    if plane.front:
-        layers.append(_front(plane))
-    if plane.joined:
-        layers += [*_background(plane, faint), *_lines(plane, clear, marks)]
-    else:
-        layers += _bars(plane, clear, marks)
-    layers.append(_symbols(plane, [*(point for point in clear if point.shown), *plane.keys], marks))
-    layers += _names(plane)
-    chart = alt.layer(*layers).properties(width=size.width, height=size.height)
-    return _tidy(chart)
+    canvas = _Canvas(plane, marks)
+    with debug_mode(False):  # not validated: that takes as long as the drawing, and the tests look at the result
+        specification = alt.layer(*_layers(canvas)).to_dict(validate=False)
+    look = {"width": size.width, "height": size.height, "config": LOOK, "datasets": canvas.tables}
+    return _tidy(vl_convert.vegalite_to_svg(specification | look))
 
 
 def score_axis(title: str, points: Sequence[Point]) -> Axis:
@@ -133,17 +132,44 @@ def score_axis(title: str, points: Sequence[Point]) -> Axis:
     return Axis(title, low - air, high + air)
 
 
+@dataclass(frozen=True)
+class _Canvas:
+    """A plot while it is put together."""
+
+    plane: Plane
+    marks: Marks
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Data by name: Altair would copy, with every call, what it holds itself."""
+
+    def base(self, rows: Sequence[Mapping[str, Any]]) -> tuple[alt.Chart, Any]:
+        """A chart of these rows over the plane's x, and its y channel."""
+        name = f"table{len(self.tables)}"
+        self.tables[name] = [dict(row) for row in rows]
+        chart = alt.Chart(alt.NamedData(name)).encode(_scaled(self.plane.x, alt.X, "x"))
+        return chart, _scaled(self.plane.y, alt.Y, "y")
+
+
+def _layers(canvas: _Canvas) -> list[alt.Chart]:
+    """From the back to the front."""
+    plane = canvas.plane
+    clear = [point for point in plane.points if point.label not in plane.faint]
+    faint = [point for point in plane.points if point.label in plane.faint]
+    layers: list[alt.Chart] = []
+    if plane.front:
+        layers.append(_front(canvas))
+    if plane.joined:
+        layers += [*_background(canvas, faint), *_lines(canvas, clear)]
+    else:
+        layers += _bars(canvas, clear)
+    layers.append(_symbols(canvas, [*(point for point in clear if point.shown), *plane.keys]))
+    return layers + _names(canvas)
+
+
 def _scaled(axis: Axis, channel: type[Any], name: str) -> Any:
     look = alt.Axis(title=axis.title, tickCount=5)
     if axis.ticks:
         look = alt.Axis(title=axis.title, values=list(axis.ticks), labelExpr=_tick_names(axis), grid=False)
     return channel(f"{name}:Q", scale=alt.Scale(domain=[axis.low, axis.high], nice=False, zero=False), axis=look)
-
-
-def _base(plane: Plane, rows: Sequence[Mapping[str, Any]]) -> tuple[alt.Chart, Any]:
-    """A chart of these rows over the plane's x, and its y channel."""
-    chart = alt.Chart(alt.Data(values=list(rows))).encode(_scaled(plane.x, alt.X, "x"))
-    return chart, _scaled(plane.y, alt.Y, "y")
 
 
 def _places(plane: Plane) -> dict[str, int]:
@@ -166,70 +192,70 @@ def _rows(plane: Plane, points: Sequence[Point], marks: Marks) -> list[dict[str,
     return rows
 
 
-def _front(plane: Plane) -> alt.Chart:
-    chart, y = _base(plane, [{"x": x, "y": y} for x, y in plane.front])
+def _front(canvas: _Canvas) -> alt.Chart:
+    chart, y = canvas.base([{"x": x, "y": y} for x, y in canvas.plane.front])
     return chart.mark_line(interpolate="step-after", strokeDash=[5, 4], stroke=GREY, aria=False).encode(y)
 
 
-def _background(plane: Plane, points: Sequence[Point]) -> list[alt.Chart]:
+def _background(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
     last = {point.label: clean(point.hover) for point in points}  # a line is one element, with one hover text
-    places = _places(plane)
+    places = _places(canvas.plane)
     rows = [
         {"x": p.x, "y": p.y, "label": clean(p.label), "hover": f"{places[p.label]}¦{last[p.label]}"} for p in points
     ]
     if not rows:
         return []
-    chart, y = _base(plane, rows)
+    chart, y = canvas.base(rows)
     line = chart.mark_line(strokeWidth=1, stroke=GREY, opacity=0.5)
     return [line.encode(y, alt.Detail("label:N"), alt.Description("hover:N"))]
 
 
-def _lines(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Chart]:
-    rows = _rows(plane, points, marks)
-    chart, y = _base(plane, rows)
+def _lines(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
+    rows = _rows(canvas.plane, points, canvas.marks)
+    chart, y = canvas.base(rows)
     colour = alt.Color("colour:N", scale=None)
     of_row = (alt.Detail("label:N"), alt.Description("row:N"))
     line = chart.mark_line(strokeWidth=1.75).encode(y, colour, *of_row)
     known = [row for row in rows if "interval_low" in row]
     if not known:
         return [line]
-    bands, _ = _base(plane, known)
+    bands, _ = canvas.base(known)
     fill = alt.Fill("colour:N", scale=None)
-    ends = (_scaled(plane.y, alt.Y, "interval_low"), alt.Y2("interval_high:Q"))
+    ends = (_scaled(canvas.plane.y, alt.Y, "interval_low"), alt.Y2("interval_high:Q"))
     return [bands.mark_area(opacity=0.13).encode(*ends, fill, *of_row), line]
 
 
-def _bars(plane: Plane, points: Sequence[Point], marks: Marks) -> list[alt.Chart]:
-    rows, layers = _rows(plane, points, marks), []
+def _bars(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
+    rows, layers = _rows(canvas.plane, points, canvas.marks), []
     colour = alt.Color("colour:N", scale=None)
     for name, width, opacity in (("interval", 1, 0.7), ("spread", 3, 0.45)):
         known = [row for row in rows if f"{name}_low" in row]
         if known:
-            chart, _ = _base(plane, known)
-            ends = (_scaled(plane.y, alt.Y, f"{name}_low"), alt.Y2(f"{name}_high:Q"))
+            chart, _ = canvas.base(known)
+            ends = (_scaled(canvas.plane.y, alt.Y, f"{name}_low"), alt.Y2(f"{name}_high:Q"))
             layers.append(chart.mark_rule(strokeWidth=width, opacity=opacity).encode(*ends, colour))
     return layers
 
 
-def _symbols(plane: Plane, points: Sequence[Point], marks: Marks) -> alt.Chart:
-    chart, y = _base(plane, _rows(plane, points, marks))
+def _symbols(canvas: _Canvas, points: Sequence[Point]) -> alt.Chart:
+    chart, y = canvas.base(_rows(canvas.plane, points, canvas.marks))
     look = (alt.Color("colour:N", scale=None), alt.Fill("fill:N", scale=None), alt.Shape("path:N", scale=None))
-    size = 55 if plane.joined else 90
+    size = 55 if canvas.plane.joined else 90
     return chart.mark_point(size=size, opacity=1).encode(y, *look, alt.Description("hover:N"))
 
 
-def _names(plane: Plane) -> list[alt.Chart]:
+def _names(canvas: _Canvas) -> list[alt.Chart]:
     """Names beside points, and hair lines to those that had to move away."""
     layers = []
-    lines = [dict(zip(("x", "y", "x2", "y2"), name.line, strict=True)) for name in plane.names if name.line]
+    lines = [dict(zip(("x", "y", "x2", "y2"), name.line, strict=True)) for name in canvas.plane.names if name.line]
     if lines:
-        chart, y = _base(plane, lines)
+        chart, y = canvas.base(lines)
         rule = chart.mark_rule(strokeWidth=0.75, opacity=0.6, stroke=GREY)
         layers.append(rule.encode(y, alt.X2("x2:Q"), alt.Y2("y2:Q")))
     for leftward, align in ((False, "left"), (True, "right")):
-        rows = [{"x": n.x, "y": n.y, "name": clean(n.text)} for n in plane.names if n.leftward == leftward]
+        rows = [{"x": n.x, "y": n.y, "name": clean(n.text)} for n in canvas.plane.names if n.leftward == leftward]
         if rows:
-            chart, y = _base(plane, rows)
+            chart, y = canvas.base(rows)
             words = chart.mark_text(align=align, baseline="middle", fontSize=12)  # type: ignore[arg-type]
             layers.append(words.encode(y, alt.Text("name:N")))
     return layers
@@ -241,15 +267,8 @@ def _tick_names(axis: Axis) -> str:
     return "".join(tests) + "''"
 
 
-def _tidy(chart: alt.LayerChart) -> Drawn:
-    """The chart's elements: no background, hover text as titles, and nothing that only one image does not need."""
-    configured = (
-        chart.configure(background="transparent", font="Helvetica, Arial, sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(titleFontWeight="normal", titlePadding=8, labelFontSize=11, titleFontSize=12)
-    )
-    # Not validated: that takes as long as the drawing, and the tests look at the result.
-    written: str = vl_convert.vegalite_to_svg(configured.to_dict(validate=False))
+def _tidy(written: str) -> Drawn:
+    """The drawing's elements: no background, hover text as titles, and nothing that only one image does not need."""
     opening = re.match(r"<svg[^>]*?width=\"([\d.]+)\" height=\"([\d.]+)\"[^>]*>", written)
     assert opening is not None
     body = written[opening.end() :].removesuffix("</svg>")

@@ -5,14 +5,34 @@ Importing this module loads none of the libraries behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.api import Kind
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 
-METRIC_NAMES = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match", "parsed")
+KINDS: Mapping[str, Kind] = {
+    "accuracy": "classification",
+    "f1": "classification",
+    "matthews": "classification",
+    "pearson": "regression",
+    "spearman": "regression",
+    "exact_match": "generation",
+    "parsed": "generation",
+}
+"""The tasks that a metric is for."""
+METRIC_NAMES = tuple(KINDS)
 """What `Task.metrics` may name. All lie in [-1, 1], and more is better."""
+
+
+def check_metrics(names: Sequence[str], kind: Kind, where: str) -> None:
+    """UserError, which begins with `where`, unless these are metrics for tasks of this kind."""
+    for name in names:
+        if name not in KINDS:
+            raise unknown("metric", name, METRIC_NAMES, where)
+        if KINDS[name] != kind:
+            fitting = ", ".join(other for other in KINDS if KINDS[other] == kind)
+            raise UserError(f"{where}: the metric {name} is for {KINDS[name]}; for {kind} there are {fitting}.")
 
 
 def compute(name: str, predictions: Sequence[Any], references: Sequence[Any]) -> float:

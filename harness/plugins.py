@@ -27,6 +27,7 @@ from harness.api import Kind, Method, MethodFamily, Task, TaskFamily
 from harness.api.families import Family, Member
 from harness.errors import UserError, unknown
 from harness.fields import fits
+from harness.metrics import check_metrics
 from harness.records import MethodInfo, TaskInfo
 
 ENTRY_POINTS = "peft_harness.plugins"
@@ -98,6 +99,8 @@ def _require_attributes(cls: type[Method] | type[Task], origin: str) -> None:
             )
     if issubclass(cls, Task) and cls.kind not in typing.get_args(Kind):
         raise unknown("kind", str(cls.kind), typing.get_args(Kind), f"{origin}: class {cls.__name__}")
+    if issubclass(cls, Task):
+        check_metrics(cls.metrics, cls.kind, f"{origin}: class {cls.__name__}")
 
 
 def discover(files: Sequence[Path] = ()) -> Plugins:

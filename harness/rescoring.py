@@ -94,8 +94,7 @@ def _check(
 
 def _compute(name: str, task: TaskInfo, kept: Predictions) -> float:
     """The metric; ValueError if it is none for such a task."""
-    kinds = {"pearson": "regression", "spearman": "regression", "exact_match": "generation", "parsed": "generation"}
-    wanted = kinds.get(name, "classification")
-    if name in metrics.METRIC_NAMES and task.kind != wanted:
+    wanted = metrics.KINDS.get(name, task.kind)
+    if task.kind != wanted:
         raise ValueError(f"{name} is for {wanted}, this is {task.kind}")
     return metrics.compute(name, kept.values, kept.labels)

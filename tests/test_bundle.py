@@ -167,6 +167,7 @@ FORGED_RUNS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (change_field("status", "splendid"), "status = 'splendid' is not what belongs there"),
     (change_field("id", "../../../etc"), "id = .* is not what belongs there"),
     (change_field("scores", [[1, "test", "f1", "high"]]), "scores = "),
+    (change_field("scores", [[1, "test", "f1", 1.5]]), "scores = "),
     (change_field("scores", [[1, "test", "f1", 0.5]] * 2), "stands there twice"),
     (change_field("scores", [[-1, "test", "f1", 0.5]]), "scores = "),
     (change_field("started_at", "2026-01-31T12:00:00"), "started_at = "),
@@ -222,6 +223,24 @@ def test_a_stack_under_a_forged_id_is_refused(file: Path, tmp_path: Path) -> Non
     assert_refused(
         zip_to(tmp_path / "x.zip", sealed({**members, "stacks.jsonl": canonical(stack)})), "is not the hash of its"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"metrics": ["f2"]}, "unknown metric 'f2' in .*: did you mean 'f1'"),
+        ({"metrics": ["pearson"]}, "the metric pearson is for regression; for classification there are accuracy, f1"),
+        ({"metrics": []}, "metrics = .* is not what belongs there"),
+        ({"kind": "generation", "metrics": ["parsed"]}, "labels or predictions on test are not texts, as generation"),
+    ],
+)
+def test_a_task_whose_predictions_no_metric_could_judge_is_refused(
+    file: Path, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    members = unzip(file)
+    lines = [json.loads(line) | change for line in members["tasks.jsonl"].splitlines()]
+    forged = {**members, "tasks.jsonl": b"".join(canonical(line) + b"\n" for line in lines)}
+    assert_refused(zip_to(tmp_path / "x.zip", sealed(forged)), words)
 
 
 @pytest.mark.parametrize("name", ["../evil.json", "/etc/passwd", "arrays/../../x.json", "arrays/x.json", "run.py"])

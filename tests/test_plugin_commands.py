@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,3 +155,17 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
     done = invoke("new", "task", "mine", "--out", tmp_path)
     assert (done.exit_code, (tmp_path / "mine.py").read_text()) == (2, before)
     assert "exists already" in done.output
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("acuracy", "did you mean 'accuracy'?"), ("pearson", "the metric pearson is for regression; for classification")],
+)
+def test_a_metric_that_does_not_fit_the_task_is_one_line(metric: str, message: str, tmp_path: Path) -> None:
+    invoke("new", "task", "my_own", "--out", tmp_path)
+    file = tmp_path / "my_own.py"
+    file.write_text(re.sub(r"metrics = .*", f'metrics = ("{metric}",)', file.read_text()))
+    done = invoke("list", "tasks", "--plugin", file)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

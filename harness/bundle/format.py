@@ -56,6 +56,11 @@ def count(value: Any) -> bool:
     return whole(value) and 0 <= value < 2**31
 
 
+def score(value: Any) -> bool:
+    """A number that a metric can be."""
+    return number(value) and -1 <= value <= 1
+
+
 def truth(value: Any) -> bool:
     """true or false."""
     return isinstance(value, bool)
@@ -72,8 +77,8 @@ def holding(**checks: Check) -> Check:
 
 
 def names(value: Any) -> bool:
-    """A list of names."""
-    return isinstance(value, list) and all(map(name, value))
+    """A list of names, at least one."""
+    return isinstance(value, list) and bool(value) and all(map(name, value))
 
 
 def moment(value: Any) -> bool:
@@ -159,7 +164,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "parameters": optional(lambda value: isinstance(value, list) and len(value) == 3 and all(map(whole, value))),
         "costs": table,
         "forgetting": table,
-        "scores": listed(count, name, name, optional(number)),
+        "scores": listed(count, name, name, optional(score)),
         "losses": listed(count, optional(number)),
         "predictions": listed(name, count, digits(64), digits(64), digits(64)),
         "provenance": PROVENANCE,

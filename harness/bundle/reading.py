@@ -14,15 +14,17 @@ from typing import Any
 
 from harness.bundle import format as form
 from harness.bundle.format import ARRAY, MANIFEST, TABLES, canonical, checked, run_sha256, sha256, shown
+from harness.bundle.members import Members, read_json
+from harness.bundle.predictions import Arrays, predictions_of
 from harness.bundle.writing import run_line
 from harness.errors import UserError
 from harness.fields import make_recipe, make_start
+from harness.metrics import check_metrics
 from harness.records import (
     Costs,
     Forgetting,
     MethodInfo,
     ParameterCounts,
-    Predictions,
     RunRecord,
     Score,
     TaskInfo,
@@ -69,7 +71,7 @@ def read_bundle(file: Path) -> Bundle:
     """The bundle in a file; UserError, which names the part and the fault, for anything else."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return _read(_Members(archive, str(file)), str(file))
+            return _read(Members(archive, str(file)), str(file))
     except UserError:
         raise
     except FileNotFoundError:
@@ -81,51 +83,8 @@ def read_bundle(file: Path) -> Bundle:
         raise UserError(f"{file} is not a bundle, or is damaged: {reason}.") from None
 
 
-class _Members:
-    """The members of an archive by name, read one at a time within the limits."""
-
-    def __init__(self, archive: zipfile.ZipFile, where: str) -> None:
-        self._archive = archive
-        self._where = where
-        self._infos: dict[str, zipfile.ZipInfo] = {}
-        if len(archive.infolist()) > form.MOST_MEMBERS:
-            raise UserError(f"{where} has {len(archive.infolist())} members; at most {form.MOST_MEMBERS} are read.")
-        for info in archive.infolist():
-            self._add(info)
-        if sum(info.file_size for info in self._infos.values()) > form.MOST_BYTES:
-            raise UserError(f"{where} would unpack to more than {form.MOST_BYTES // 2**20} MiB; it is refused.")
-        if MANIFEST not in self._infos:
-            raise UserError(f"{where} is not a bundle: it has no {MANIFEST}.")
-
-    def _add(self, info: zipfile.ZipInfo) -> None:
-        legal = info.filename in {MANIFEST, *(f"{name}.jsonl" for name in TABLES)} or ARRAY.fullmatch(info.filename)
-        if not legal:
-            raise UserError(f"{self._where} has a member {shown(info.filename)}, which does not belong into a bundle.")
-        if info.filename in self._infos:
-            raise UserError(f"{self._where} has two members {shown(info.filename)}.")
-        bombs = info.file_size > form.SMALL and info.file_size > form.MOST_RATIO * max(1, info.compress_size)
-        if bombs or info.file_size > form.MOST_MEMBER_BYTES:
-            raise UserError(f"{self._where}: {info.filename} would unpack to {info.file_size} bytes; it is refused.")
-        self._infos[info.filename] = info
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._infos
-
-    def names(self) -> set[str]:
-        return set(self._infos)
-
-    def read(self, name: str) -> bytes:
-        """The member's content, never more than it announced."""
-        info = self._infos[name]
-        with self._archive.open(info) as stream:
-            content = stream.read(info.file_size + 1)
-        if len(content) != info.file_size:
-            raise UserError(f"{self._where}: {name} is not as long as it says.")
-        return content
-
-
-def _read(members: _Members, where: str) -> Bundle:
-    manifest = _json(members.read(MANIFEST), f"{where}: {MANIFEST}")
+def _read(members: Members, where: str) -> Bundle:
+    manifest = read_json(members.read(MANIFEST), f"{where}: {MANIFEST}")
     version = manifest.get("version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version > form.VERSION:
         raise UserError(
@@ -148,10 +107,10 @@ def _read(members: _Members, where: str) -> Bundle:
             contents[name.removesuffix(".jsonl")] = content
         elif ARRAY.fullmatch(name) and ARRAY.fullmatch(name)[1] != hashes[name]:  # type: ignore[index]
             raise UserError(f"{where}: {name} has not the hash in its name; it was changed or damaged.")
-    return _bundle(manifest, contents, _Arrays(members, where), where)
+    return _bundle(manifest, contents, Arrays(members, where), where)
 
 
-def _bundle(manifest: Mapping[str, Any], contents: Mapping[str, bytes], arrays: _Arrays, where: str) -> Bundle:
+def _bundle(manifest: Mapping[str, Any], contents: Mapping[str, bytes], arrays: Arrays, where: str) -> Bundle:
     lines = {name: list(_lines(name, contents[name], where)) for name in TABLES}
     methods = {line["name"]: MethodInfo(**line) for _, line in lines["methods"]}
     tasks = {
@@ -160,6 +119,8 @@ def _bundle(manifest: Mapping[str, Any], contents: Mapping[str, bytes], arrays: 
         )
         for _, line in lines["tasks"]
     }
+    for place, line in lines["tasks"]:
+        check_metrics(line["metrics"], line["kind"], place)
     stacks: dict[str, Any] = {}
     for place, line in lines["stacks"]:
         if fingerprint(line["details"]) != line["id"]:
@@ -176,48 +137,17 @@ def _bundle(manifest: Mapping[str, Any], contents: Mapping[str, bytes], arrays: 
     return Bundle(manifest["origin"], tuple(methods.values()), tuple(tasks.values()), tuple(suites), tuple(runs))
 
 
-class _Arrays:
-    """The lists of a bundle by their hash."""
-
-    def __init__(self, members: _Members, where: str) -> None:
-        self._members = members
-        self._where = where
-
-    def get(self, digest: str) -> list[Any]:
-        """The list with this hash."""
-        name = f"arrays/{digest}.json"
-        if name not in self._members:
-            raise UserError(f"{self._where} lacks {name}, which a run refers to.")
-        values = _json(self._members.read(name), f"{self._where}: {name}")
-        if not isinstance(values, list) or not all(
-            item is None or form.text(item) or form.number(item) or form.truth(item) for item in values
-        ):
-            raise UserError(f"{self._where}: {name} is not a list of texts and numbers.")
-        return values
-
-
 def _lines(name: str, content: bytes, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for count, line in enumerate(content.splitlines(), start=1):
         place = f"{where}: {name}.jsonl, line {count}"
-        yield place, checked(name, _json(line, place), place)
-
-
-def _json(content: bytes, where: str) -> Any:
-    try:
-        return json.loads(content, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON: {str(error).splitlines()[0]}.") from None
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON number")
+        yield place, checked(name, read_json(line, place), place)
 
 
 @dataclass(frozen=True)
 class _Context:
     """What the runs of a bundle refer to."""
 
-    arrays: _Arrays
+    arrays: Arrays
     stacks: Mapping[str, Any]
     tasks: Mapping[tuple[str, int], TaskInfo]
 
@@ -246,7 +176,7 @@ def _run(place: str, line: dict[str, Any], context: _Context) -> BundledRun:
         forgetting=Forgetting(**forgetting),
         scores=[Score(epoch, split, metric, or_nan(value)) for epoch, split, metric, value in line["scores"]],
         losses=[(step, or_nan(loss)) for step, loss in line["losses"]],
-        predictions=[_predictions(place, item, context.arrays) for item in line["predictions"]],
+        predictions=[predictions_of(place, item, context.arrays, task) for item in line["predictions"]],
         provenance={**line["provenance"], **({} if stack is None else {"stack": context.stacks[stack]})},
     )
     if record.status == "ok" and any(item[-1] is None for item in (*line["scores"], *line["losses"])):
@@ -302,14 +232,6 @@ def _trial(place: str, data: dict[str, Any]) -> Trial:
     if json.loads(trial.canonical) != data:
         raise UserError(f"{place}: the trial is not written in full; bundles are made by `python -m harness bundle`.")
     return trial
-
-
-def _predictions(place: str, item: list[Any], arrays: _Arrays) -> Predictions:
-    split, epoch, *digests = item
-    ids, labels, values = map(arrays.get, digests)
-    if not len(ids) == len(labels) == len(values):
-        raise UserError(f"{place}: {len(ids)} ids, {len(labels)} labels and {len(values)} predictions on {split}.")
-    return Predictions(split, epoch, ids, labels, values)
 
 
 def _suite(place: str, line: dict[str, Any], trials: Mapping[str, Trial]) -> BundledSuite:

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -29,6 +29,7 @@ def some(share: float) -> settings:
         deadline=None,
         database=None,
         derandomize=TOTAL < 1000,
+        phases=[phase for phase in Phase if TOTAL < 1000 or phase != Phase.shrink],  # of many inputs that takes minutes
         suppress_health_check=list(HealthCheck),
     )
 

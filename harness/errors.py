@@ -58,11 +58,18 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "", advice:
     """
     names = sorted(known)
     place = f" in {where}" if where else ""
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if nearest:
-        hint = f"did you mean '{nearest[0]}'?"
+    if nearest := _nearest(name, names):
+        hint = f"did you mean '{nearest}'?"
     elif len(names) <= 12:
         hint = f"known: {', '.join(names) or 'none'}."
     else:
         hint = f"there are {len(names)} known names."
     return UserError(f"unknown {kind} '{name}'{place}: {hint}" + (f" {advice}" if advice else ""))
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    """The name whose initials these are (lr), or that is spelt alike, or that contains it (rate)."""
+    initials = [other for other in names if len(name) > 1 and name == "".join(word[:1] for word in other.split("_"))]
+    alike = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    holding = [other for other in names if len(name) > 2 and name.lower() in other.lower()]
+    return next(iter((*initials, *alike, *holding)), None)

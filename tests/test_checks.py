@@ -180,6 +180,16 @@ class InfiniteUnderAutocast(Planted):
         return y + added * (float("inf") if added.dtype == torch.bfloat16 else self.alpha / self.r)
 
 
+class OneColumn(Planted):
+    def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
+        return super().forward(x, y, p)[..., :1]
+
+
+class Transposed(Planted):
+    def forward(self, x: Tensor, y: Tensor, p: Parameters) -> Tensor:
+        return y + x @ p.A @ p.B
+
+
 @dataclass(frozen=True)
 class EncoderOnly(Planted):
     targets: str = "re:.*attention.self.query"
@@ -207,6 +217,8 @@ FAULTS: list[tuple[type[LinearMethod], str]] = [
     (KeepsStateOutside, "survives_a_round_trip"),
     (InfiniteUnderAutocast, "trains_under_bf16"),
     (EncoderOnly, "works_on_decoder"),
+    (OneColumn, "keeps_shape"),
+    (Transposed, "keeps_shape"),
 ]
 
 
@@ -217,6 +229,20 @@ def test_a_planted_fault_fails_by_name(fault: type[LinearMethod], check: str) ->
     assert verdicts[check].status == "failed", verdicts
     assert verdicts[check].reason.startswith("expected ")
     assert "; look at " in verdicts[check].reason
+
+
+def test_a_wrong_shape_is_told_as_shapes() -> None:
+    verdicts = {verdict.check: verdict for verdict in check_method(OneColumn)}
+    asked = "expected forward(x [5, 32], y [5, 32]) to return [5, 32], as y is; saw [5, 1]; look at forward"
+    assert verdicts["keeps_shape"].reason.startswith(asked)
+
+
+def test_what_attaches_nowhere_passes_no_check_that_needs_a_model() -> None:
+    verdicts = {verdict.check: verdict for verdict in check_method(EncoderOnly, {"targets": "re:nothing"})}
+    passed = {name for name, verdict in verdicts.items() if verdict.status == "passed"}
+    assert passed == {"keeps_shape", "exports_what_it_adds", "follows_its_seed", "runs_under_vmap"}
+    assert verdicts["works_on_encoder"].status == "failed"
+    assert verdicts["starts_as_backbone"].reason == "not tried: it attaches to no backbone here"
 
 
 def test_the_method_that_the_faults_are_planted_in_conforms() -> None:

@@ -1,4 +1,4 @@
-"""Checks of method plugins: each a function of a configured method that raises `Broken` if it does not hold."""
+"""Checks of method plugins on whole models: each a function of a configured method that raises `Broken`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import contextlib
 import io
 import random
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.api import LinearMethod, Method
-from harness.checks.specimens import BACKBONES, SHAPES, Rig, attach, batch, logits, new_model, one_map, rigs
-from harness.checks.verdicts import Broken, NotApplicable
+from harness.api import Method
+from harness.checks import maps
+from harness.checks.specimens import BACKBONES, SHAPES, Rig, attach, batch, formula, logits, new_model, one_map, rigs
+from harness.checks.verdicts import Broken, NotApplicable, close
 from harness.errors import UserError
 from harness.measure import count_parameters
 
 Check = Callable[[Method], None]
-_CLOSE = 1e-4
-"""Largest difference of two float32 outputs of about unit size that counts as rounding."""
 _NEAR = 1e-3
-"""The same for the start, where some papers draw their parameters close to zero (LoRA-XS)."""
+"""Largest difference that is rounding at the start, where some papers draw parameters close to zero (LoRA-XS)."""
 
 
 def works_on_encoder(method: Method) -> None:
@@ -53,7 +50,7 @@ def starts_as_backbone(method: Method) -> None:
     """At step 0 the adapted model computes what the backbone computes."""
     for rig in rigs(method):
         before, after = logits(new_model(rig.backbone), rig.backbone), rig.logits()
-        _same(after, before, "the backbone's outputs at step 0", "init, or name the reason in exemptions()", _NEAR)
+        close(after, before, "the backbone's outputs at step 0", "init, or name the reason in exemptions()", _NEAR)
 
 
 def moves_what_it_declares(method: Method) -> None:
@@ -97,49 +94,29 @@ def reaches_every_tensor(method: Method) -> None:
 
 def merges_to_its_forward(method: Method) -> None:
     """The merged plain maps compute what the adapted ones compute."""
-    _linear(method)
+    formula(method)
     for rig in rigs(method):
         rig.steps(2)
         adapted = rig.logits()
         rig.attachment.merge()
-        _same(rig.logits(), adapted, "merged outputs equal to forward's", "merge, against forward")
-
-
-def exports_what_it_adds(method: Method) -> None:
-    """The factors of `low_rank` give what `forward` adds to the frozen map's output, on maps of any shape."""
-    linear = _linear(method)
-    for shape in SHAPES:
-        made = one_map(linear, shape)
-        p: Any = SimpleNamespace(**_jittered(made.tensors, made.trainable, 1))
-        factors = linear.low_rank(p)
-        if factors is None:
-            raise NotApplicable("it has no low-rank factors; it is exported merged")
-        x = torch.randn(5, shape[1], generator=torch.Generator().manual_seed(3))
-        y = x @ made.weight.T
-        _same(
-            (x @ factors[1].T) @ factors[0].T, linear.forward(x, y, p) - y, "low_rank's B A x = forward - y", "low_rank"
-        )
+        close(rig.logits(), adapted, "merged outputs equal to forward's", "merge, against forward")
 
 
 def prints_nothing(method: Method) -> None:
     """Attaching and training write nothing to standard output, which belongs to the commands."""
-    for backbone in BACKBONES:
-        written = io.StringIO()
-        with contextlib.redirect_stdout(written):
-            try:
-                rig = attach(method, backbone)
-            except UserError:
-                continue
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        for rig in rigs(method):
             if rig.trainable:
                 rig.steps(1)
-        if written.getvalue():
-            line = written.getvalue().split("\n")[0][:60]
-            raise Broken("nothing on standard output", f"'{line}'", "print: use the logging module")
+    if written.getvalue():
+        line = written.getvalue().split("\n")[0][:60]
+        raise Broken("nothing on standard output", f"'{line}'", "print: use the logging module")
 
 
 def detaches_without_trace(method: Method) -> None:
     """Detached, the backbone has its own bits back."""
-    _linear(method)
+    formula(method)
     for rig in rigs(method):
         before = new_model(rig.backbone).state_dict()
         rig.steps(2)
@@ -156,7 +133,7 @@ def detaches_without_trace(method: Method) -> None:
 
 def counts_what_it_trains(method: Method) -> None:
     """`count` says how many scalars are trained, on a model and for maps of any shape."""
-    linear = _linear(method)
+    linear = formula(method)
     for shape in SHAPES:
         declared = linear.count(*shape)
         if declared is None:
@@ -190,26 +167,11 @@ def survives_a_round_trip(method: Method) -> None:
             raise Broken("the same bits after loading", "other outputs", "state outside tensors; Frozen(stored=True)")
 
 
-def follows_its_seed(method: Method) -> None:
-    """The same seed gives the same tensors; another seed gives others if random numbers were drawn."""
-    linear = _linear(method)
-    for shape in SHAPES:
-        first, again, other = (one_map(linear, shape, seed) for seed in (0, 0, 1))
-        if not _equal(first.tensors, again.tensors):
-            raise Broken("the same tensors from the same seed", "others", "init: draw from context.generator alone")
-        if first.drew and _equal(first.tensors, other.tensors):
-            raise Broken("other tensors from another seed", "the same", "init: use what context.generator gives")
-
-
 def leaves_global_randomness(method: Method) -> None:
     """Attaching neither draws from nor reseeds the generators of torch, NumPy and Python."""
-    for backbone in BACKBONES:
-        torch.rand(1), np.random.random(), random.random()  # off any state that the method could reseed to
-        before = _global_states()
-        try:
-            attach(method, backbone)
-        except UserError:
-            continue
+    torch.rand(1), np.random.random(), random.random()  # off any state that the method could reseed to
+    before = _global_states()
+    for _ in rigs(method):
         for library, state in _global_states().items():
             if state != before[library]:
                 raise Broken(f"{library}'s global generator as it was", "another state", "init: use context.generator")
@@ -238,25 +200,8 @@ def trains_under_bf16(method: Method) -> None:
             raise Broken("finite loss and gradients", "inf or nan", "forward: divisions and norms in bfloat16")
 
 
-def runs_under_vmap(method: Method) -> None:
-    """`forward` over a leading trial axis (torch.func.vmap) equals one call per trial."""
-    linear = _linear(method)
-    for shape in SHAPES:
-        made = one_map(linear, shape)
-        trials = [_jittered(made.tensors, made.trainable, seed) for seed in range(3)]
-        stacked = {name: torch.stack([trial[name] for trial in trials]) for name in made.tensors}
-        x = torch.randn(3, 5, shape[1], generator=torch.Generator().manual_seed(3))
-        y = x @ made.weight.T
-
-        def forward(tensors: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return linear.forward(x, y, SimpleNamespace(**tensors))  # type: ignore[arg-type]
-
-        together = torch.func.vmap(forward)(stacked, x, y)
-        apart = torch.stack([forward(trials[i], x[i], y[i]) for i in range(3)])
-        _same(together, apart, "vmap over trials equal to one trial at a time", "data-dependent Python in forward")
-
-
 CHECKS: tuple[Check, ...] = (
+    maps.keeps_shape,
     works_on_encoder,
     works_on_decoder,
     starts_as_backbone,
@@ -264,23 +209,17 @@ CHECKS: tuple[Check, ...] = (
     leaves_the_rest_alone,
     reaches_every_tensor,
     merges_to_its_forward,
-    exports_what_it_adds,
+    maps.exports_what_it_adds,
     detaches_without_trace,
     counts_what_it_trains,
     survives_a_round_trip,
-    follows_its_seed,
+    maps.follows_its_seed,
     leaves_global_randomness,
     prints_nothing,
     trains_under_bf16,
-    runs_under_vmap,
+    maps.runs_under_vmap,
 )
 """In the order in which they are run. A check's name is its function's."""
-
-
-def _linear(method: Method) -> LinearMethod:
-    if not isinstance(method, LinearMethod):
-        raise NotApplicable("it is no formula per map")
-    return method
 
 
 def _training_rigs(method: Method) -> list[Rig]:
@@ -292,22 +231,3 @@ def _training_rigs(method: Method) -> list[Rig]:
 
 def _state(rig: Rig) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in rig.model.state_dict().items()}
-
-
-def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _jittered(tensors: dict[str, Tensor], names: frozenset[str], seed: int) -> dict[str, Tensor]:
-    """The tensors with small noise on the trainable ones."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: value + 0.1 * torch.randn(value.shape, generator=generator) if name in names else value
-        for name, value in tensors.items()
-    }
-
-
-def _same(actual: Tensor, expected: Tensor, what: str, look: str, tolerance: float = _CLOSE) -> None:
-    difference = float((actual - expected).abs().max())
-    if not difference <= tolerance * max(1.0, float(expected.abs().max())):
-        raise Broken(what, f"a difference of {difference:.2g}", look)

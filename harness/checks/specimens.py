@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness import adapt
 from harness.api import Common, InitContext, LinearMethod, Method, Trainable
+from harness.checks.verdicts import NotApplicable
 from harness.decompositions import CachedDecompositions
 from harness.errors import UserError
 from harness.gradients import estimate_gradients
@@ -107,12 +108,24 @@ def attach(method: Method, backbone: Backbone, seed: int = 0, model: nn.Module |
 
 
 def rigs(method: Method) -> Iterator[Rig]:
-    """The method attached to each backbone that it accepts (see the checks `works_on_...`)."""
+    """The method attached to each backbone that it accepts; NotApplicable, in the end, if that is none."""
+    attached = False
     for backbone in BACKBONES:
         try:
-            yield attach(method, backbone)
+            rig = attach(method, backbone)
         except UserError:
-            continue
+            continue  # what the checks `works_on_...` are for
+        attached = True
+        yield rig
+    if not attached:
+        raise NotApplicable("not tried: it attaches to no backbone here")
+
+
+def formula(method: Method) -> LinearMethod:
+    """The method, if it is a formula per map."""
+    if not isinstance(method, LinearMethod):
+        raise NotApplicable("it is no formula per map")
+    return method
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLOSE = 1e-4
+"""Largest difference of two float32 outputs of about unit size that counts as rounding."""
 Status = Literal["passed", "failed", "exempt"]
 
 
@@ -28,6 +33,13 @@ class Broken(Exception):
 
 class NotApplicable(Exception):
     """The check means nothing for this kind of plugin."""
+
+
+def close(actual: Tensor, expected: Tensor, what: str, look: str, tolerance: float = CLOSE) -> None:
+    """Broken if two tensors differ by more than rounding."""
+    difference = float((actual - expected).abs().max())
+    if not difference <= tolerance * max(1.0, float(expected.abs().max())):
+        raise Broken(what, f"a difference of {difference:.2g}", look)
 
 
 def judge(name: str, check: Callable[[], None], exemptions: Mapping[str, str]) -> Verdict:

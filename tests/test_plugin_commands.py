@@ -29,7 +29,7 @@ def test_check_prints_a_line_for_each_check_of_a_method() -> None:
     lines = [line.split() for line in done.output.splitlines()]
     assert lines[0] == ["lora_sb"]
     assert ["ok", "merges_to_its_forward"] in lines
-    assert lines[3][:2] == ["exempt", "starts_as_backbone:"]
+    assert ["exempt", "starts_as_backbone:"] in [line[:2] for line in lines]
 
 
 def test_check_takes_parameters_and_prints_json() -> None:

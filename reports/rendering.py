@@ -98,6 +98,6 @@ def _environment() -> jinja2.Environment:
 
 def _facts(environment: jinja2.Environment) -> Callable[[Iterable[tuple[str, str]]], Markup]:
     """Names and values as the items of a description list. Most are those of the run before."""
-    macros: Any = environment.get_template("facts.html").module
+    macros: Any = environment.get_template("macros.html").module
     fact = lru_cache(KEPT_FACTS)(macros.fact)
     return lambda items: Markup("".join(fact(name, value) for name, value in items))

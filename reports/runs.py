@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Runs read at once."""
-_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""
@@ -195,4 +195,4 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)
         elif value is not None:
-            yield f"{prefix}{name}", value if isinstance(value, str) else _AS_JSON(value)
+            yield f"{prefix}{name}", value if isinstance(value, str) else _as_json(value)

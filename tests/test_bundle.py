@@ -231,7 +231,7 @@ def test_a_stack_under_a_forged_id_is_refused(file: Path, tmp_path: Path) -> Non
         ({"metrics": ["f2"]}, "unknown metric 'f2' in .*: did you mean 'f1'"),
         ({"metrics": ["pearson"]}, "the metric pearson is for regression; for classification there are accuracy, f1"),
         ({"metrics": []}, "metrics = .* is not what belongs there"),
-        ({"kind": "generation", "metrics": ["parsed"]}, "labels or predictions on test are not texts, as generation"),
+        ({"kind": "generation", "metrics": ["parsed"]}, "is not a list of texts, as generation has them"),
     ],
 )
 def test_a_task_whose_predictions_no_metric_could_judge_is_refused(

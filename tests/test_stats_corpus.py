@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.metric_modules import MODULES
 from harness.metrics import METRIC_NAMES
 from harness.records import UNPARSED
-from harness.stats.corpus import METRICS, scores_of_runs, weighted_scores
+from harness.stats.corpus import METRICS, Array, Values, weighted_scores
 from harness.stats.resampling import Split, bootstrap, example_counts
 
 ORACLES = {
@@ -28,6 +28,11 @@ ORACLES = {
     "spearman": lambda y, p: stats.spearmanr(y, p).statistic,
 }
 OWN = {name: module(keep_in_memory=True) for name, module in MODULES.items()}
+
+
+def of_one(metric: str, predictions: Values, labels: Values, counts: Array) -> Array:
+    """The metric of one run on every resample."""
+    return weighted_scores(metric, [predictions], labels, counts)[:, 0]
 
 
 def materialised(values: Any, counts: Any) -> Any:
@@ -44,7 +49,7 @@ def test_metrics_of_classes_are_those_of_the_resample(name: str, classes: int) -
     predictions = np.where(generator.random(40) < 0.6, labels, generator.integers(0, classes, 40))
     counts = next(example_counts(40, 25, generator))
     expected = [ORACLES[name](materialised(labels, c), materialised(predictions, c)) for c in counts]
-    np.testing.assert_allclose(weighted_scores(name, predictions, labels, counts), expected, atol=1e-12)
+    np.testing.assert_allclose(of_one(name, predictions, labels, counts), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -52,10 +57,10 @@ def test_several_runs_are_scored_as_each_alone(name: str) -> None:
     generator = np.random.default_rng(5)
     labels, runs = generator.integers(0, 2, 30), generator.integers(0, 2, (4, 30))
     counts = next(example_counts(30, 25, generator))
-    alone = [weighted_scores(name, run, labels, counts) for run in runs]
-    np.testing.assert_array_equal(scores_of_runs(name, list(runs), labels, counts), np.stack(alone, axis=1))
+    alone = [of_one(name, run, labels, counts) for run in runs]
+    np.testing.assert_array_equal(weighted_scores(name, list(runs), labels, counts), np.stack(alone, axis=1))
     with pytest.raises(ValueError, match="29 predictions, 30 labels"):
-        scores_of_runs(name, [runs[0], runs[1][1:]], labels, counts)
+        weighted_scores(name, [runs[0], runs[1][1:]], labels, counts)
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
@@ -66,7 +71,7 @@ def test_correlations_are_those_of_the_resample_with_and_without_ties(name: str,
     predictions = (labels + generator.normal(0, 2, 40)).round(digits)
     counts = next(example_counts(40, 25, generator))
     expected = [ORACLES[name](materialised(labels, c), materialised(predictions, c)) for c in counts]
-    np.testing.assert_allclose(weighted_scores(name, predictions, labels, counts), expected, atol=1e-10)
+    np.testing.assert_allclose(of_one(name, predictions, labels, counts), expected, atol=1e-10)
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,36 +79,36 @@ def test_correlations_are_those_of_the_resample_with_and_without_ties(name: str,
 def test_unweighted_metrics_are_the_harness_s_own(pairs: list[tuple[int, int]]) -> None:
     predictions, labels = [list(side) for side in zip(*pairs, strict=True)]
     for name in ("accuracy", "f1", "matthews", "pearson", "spearman"):
-        ours = weighted_scores(name, predictions, labels, np.ones((1, len(pairs))))[0]
+        ours = of_one(name, predictions, labels, np.ones((1, len(pairs))))[0]
         assert ours == pytest.approx(OWN[name].score(predictions, labels), abs=1e-9), name
 
 
 def test_answers_in_text_are_right_or_wrong_and_parsed_or_not() -> None:
     predictions, labels = ["4", f"{UNPARSED}well", "5"], ["4", "7", "6"]
     counts = np.array([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0], [0.0, 1.0, 2.0]])
-    np.testing.assert_allclose(weighted_scores("exact_match", predictions, labels, counts), [1 / 3, 1, 0])
-    np.testing.assert_allclose(weighted_scores("parsed", predictions, labels, counts), [2 / 3, 1, 2 / 3])
+    np.testing.assert_allclose(of_one("exact_match", predictions, labels, counts), [1 / 3, 1, 0])
+    np.testing.assert_allclose(of_one("parsed", predictions, labels, counts), [2 / 3, 1, 2 / 3])
 
 
 def test_a_constant_offset_does_not_drown_nearly_constant_predictions() -> None:
     generator = np.random.default_rng(5)
     labels = generator.normal(size=50)
     predictions = 1e4 + 1e-4 * (labels + generator.normal(size=50))
-    ours = weighted_scores("pearson", predictions, labels, np.ones((1, 50)))[0]
+    ours = of_one("pearson", predictions, labels, np.ones((1, 50)))[0]
     assert ours == pytest.approx(stats.pearsonr(predictions, labels).statistic, abs=1e-6)
-    assert weighted_scores("pearson", np.full(50, 3.3), labels, np.ones((2, 50))).tolist() == [0, 0]
+    assert of_one("pearson", np.full(50, 3.3), labels, np.ones((2, 50))).tolist() == [0, 0]
     constant = np.zeros((1, 50))
     constant[0, 7] = 50  # one example drawn every time
-    assert weighted_scores("spearman", predictions, labels, constant).tolist() == [0]
-    assert math.isnan(weighted_scores("pearson", [*labels[:-1], math.inf], labels, np.ones((1, 50)))[0])
+    assert of_one("spearman", predictions, labels, constant).tolist() == [0]
+    assert math.isnan(of_one("pearson", [*labels[:-1], math.inf], labels, np.ones((1, 50)))[0])
 
 
 def test_every_metric_of_the_harness_can_be_resampled_and_no_other() -> None:
     assert set(METRICS) == set(METRIC_NAMES)
     with pytest.raises(UserError, match="matthews"):
-        weighted_scores("mathews", [1], [1], np.ones((1, 1)))
+        of_one("mathews", [1], [1], np.ones((1, 1)))
     with pytest.raises(ValueError, match="2 predictions"):
-        weighted_scores("accuracy", [1, 0], [1], np.ones((1, 1)))
+        of_one("accuracy", [1, 0], [1], np.ones((1, 1)))
 
 
 def test_counts_are_a_bootstrap_of_the_examples() -> None:

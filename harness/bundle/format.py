@@ -11,6 +11,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, get_args
 
+from harness.api import Kind
 from harness.errors import UserError
 from harness.records import Costs, Forgetting, Status
 from harness.schema import RANK_BY
@@ -118,7 +119,6 @@ def listed(*checks: Check) -> Check:
     )
 
 
-KINDS = ("classification", "regression", "generation")
 _WHOLE_COSTS = {"pack_trials": count, "peak_memory_bytes": whole, "adapter_bytes": whole}
 STACK = holding(threads=count)
 PROVENANCE = holding(
@@ -139,7 +139,7 @@ FIELDS: dict[str, dict[str, Check]] = {
         "name": name,
         "version": count,
         "title": name,
-        "kind": one_of(*KINDS),
+        "kind": one_of(*get_args(Kind)),
         "metrics": names,
         "tests": names,
         "source": text,

@@ -25,26 +25,23 @@ class Arrays:
         self._members = members
         self._where = where
 
-    def get(self, digest: str) -> list[Any]:
-        """The list with this hash."""
+    def get(self, digest: str, check: form.Check, what: str) -> list[Any]:
+        """The list with this hash; UserError if not all in it passes the check for `what`."""
         name = f"arrays/{digest}.json"
         if name not in self._members:
             raise UserError(f"{self._where} lacks {name}, which a run refers to.")
         values = read_json(self._members.read(name), f"{self._where}: {name}")
-        if not isinstance(values, list) or not all(
-            item is None or form.text(item) or form.number(item) or form.truth(item) for item in values
-        ):
-            raise UserError(f"{self._where}: {name} is not a list of texts and numbers.")
+        if not isinstance(values, list) or not all(map(check, values)):
+            raise UserError(f"{self._where}: {name} is not a list of {what}.")
         return values
 
 
 def predictions_of(place: str, item: list[Any], arrays: Arrays, task: TaskInfo) -> Predictions:
     """One run's predictions on one split after one epoch."""
     split, epoch, *digests = item
-    ids, labels, values = map(arrays.get, digests)
+    check, what = VALUES[task.kind]
+    ids = arrays.get(digests[0], form.text, "texts, as ids are")
+    labels, values = (arrays.get(digest, check, f"{what}, as {task.kind} has them") for digest in digests[1:])
     if not len(ids) == len(labels) == len(values):
         raise UserError(f"{place}: {len(ids)} ids, {len(labels)} labels and {len(values)} predictions on {split}.")
-    check, what = VALUES[task.kind]
-    if not all(map(check, (*labels, *values))):
-        raise UserError(f"{place}: labels or predictions on {split} are not {what}, as {task.kind} has them.")
     return Predictions(split, epoch, ids, labels, values)

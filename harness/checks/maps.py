@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from harness.api import Method
-from harness.checks.specimens import SHAPES, formula, one_map
-from harness.checks.verdicts import Broken, NotApplicable, close
+from harness.checks.specimens import SHAPES, one_map, require_formula
+from harness.checks.verdicts import Broken, NotApplicable, require_close
 
 
 def keeps_shape(method: Method) -> None:
     """`forward` takes x and y with any leading axes, and returns a tensor of y's shape."""
-    linear = formula(method)
+    linear = require_formula(method)
     for m, n in SHAPES:
         made = one_map(linear, (m, n))
         p: Any = made.parameters
@@ -34,7 +34,7 @@ def keeps_shape(method: Method) -> None:
 
 def exports_what_it_adds(method: Method) -> None:
     """The factors of `low_rank` give what `forward` adds to the frozen map's output, on maps of any shape."""
-    linear = formula(method)
+    linear = require_formula(method)
     for shape in SHAPES:
         made = one_map(linear, shape)
         p: Any = SimpleNamespace(**_jittered(made.tensors, made.trainable, 1))
@@ -43,14 +43,14 @@ def exports_what_it_adds(method: Method) -> None:
             raise NotApplicable("it has no low-rank factors; it is exported merged")
         x = torch.randn(5, shape[1], generator=torch.Generator().manual_seed(3))
         y = x @ made.weight.T
-        close(
+        require_close(
             (x @ factors[1].T) @ factors[0].T, linear.forward(x, y, p) - y, "low_rank's B A x = forward - y", "low_rank"
         )
 
 
 def follows_its_seed(method: Method) -> None:
     """The same seed gives the same tensors; another seed gives others if random numbers were drawn."""
-    linear = formula(method)
+    linear = require_formula(method)
     for shape in SHAPES:
         first, again, other = (one_map(linear, shape, seed) for seed in (0, 0, 1))
         if not _equal(first.tensors, again.tensors):
@@ -61,7 +61,7 @@ def follows_its_seed(method: Method) -> None:
 
 def runs_under_vmap(method: Method) -> None:
     """`forward` over a leading trial axis (torch.func.vmap) equals one call per trial."""
-    linear = formula(method)
+    linear = require_formula(method)
     for shape in SHAPES:
         made = one_map(linear, shape)
         trials = [_jittered(made.tensors, made.trainable, seed) for seed in range(3)]
@@ -74,7 +74,9 @@ def runs_under_vmap(method: Method) -> None:
 
         together = torch.func.vmap(forward)(stacked, x, y)
         apart = torch.stack([forward(trials[i], x[i], y[i]) for i in range(3)])
-        close(together, apart, "vmap over trials equal to one trial at a time", "data-dependent Python in forward")
+        require_close(
+            together, apart, "vmap over trials equal to one trial at a time", "data-dependent Python in forward"
+        )
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -13,8 +13,19 @@ from torch import Tensor
 
 from harness.api import Method
 from harness.checks import maps
-from harness.checks.specimens import BACKBONES, SHAPES, Rig, attach, batch, formula, logits, new_model, one_map, rigs
-from harness.checks.verdicts import Broken, NotApplicable, close
+from harness.checks.specimens import (
+    BACKBONES,
+    SHAPES,
+    Rig,
+    attach,
+    batch,
+    logits,
+    new_model,
+    one_map,
+    require_formula,
+    rigs,
+)
+from harness.checks.verdicts import Broken, NotApplicable, require_close
 from harness.errors import UserError
 from harness.measure import count_parameters
 
@@ -50,7 +61,9 @@ def starts_as_backbone(method: Method) -> None:
     """At step 0 the adapted model computes what the backbone computes."""
     for rig in rigs(method):
         before, after = logits(new_model(rig.backbone), rig.backbone), rig.logits()
-        close(after, before, "the backbone's outputs at step 0", "init, or name the reason in exemptions()", _NEAR)
+        require_close(
+            after, before, "the backbone's outputs at step 0", "init, or name the reason in exemptions()", _NEAR
+        )
 
 
 def moves_what_it_declares(method: Method) -> None:
@@ -94,12 +107,12 @@ def reaches_every_tensor(method: Method) -> None:
 
 def merges_to_its_forward(method: Method) -> None:
     """The merged plain maps compute what the adapted ones compute."""
-    formula(method)
+    require_formula(method)
     for rig in rigs(method):
         rig.steps(2)
         adapted = rig.logits()
         rig.attachment.merge()
-        close(rig.logits(), adapted, "merged outputs equal to forward's", "merge, against forward")
+        require_close(rig.logits(), adapted, "merged outputs equal to forward's", "merge, against forward")
 
 
 def prints_nothing(method: Method) -> None:
@@ -116,7 +129,7 @@ def prints_nothing(method: Method) -> None:
 
 def detaches_without_trace(method: Method) -> None:
     """Detached, the backbone has its own bits back."""
-    formula(method)
+    require_formula(method)
     for rig in rigs(method):
         before = new_model(rig.backbone).state_dict()
         rig.steps(2)
@@ -133,7 +146,7 @@ def detaches_without_trace(method: Method) -> None:
 
 def counts_what_it_trains(method: Method) -> None:
     """`count` says how many scalars are trained, on a model and for maps of any shape."""
-    linear = formula(method)
+    linear = require_formula(method)
     for shape in SHAPES:
         declared = linear.count(*shape)
         if declared is None:

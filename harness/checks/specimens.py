@@ -121,8 +121,8 @@ def rigs(method: Method) -> Iterator[Rig]:
         raise NotApplicable("not tried: it attaches to no backbone here")
 
 
-def formula(method: Method) -> LinearMethod:
-    """The method, if it is a formula per map."""
+def require_formula(method: Method) -> LinearMethod:
+    """The method as a formula per map; NotApplicable if it is none."""
     if not isinstance(method, LinearMethod):
         raise NotApplicable("it is no formula per map")
     return method

@@ -35,7 +35,7 @@ class NotApplicable(Exception):
     """The check means nothing for this kind of plugin."""
 
 
-def close(actual: Tensor, expected: Tensor, what: str, look: str, tolerance: float = CLOSE) -> None:
+def require_close(actual: Tensor, expected: Tensor, what: str, look: str, tolerance: float = CLOSE) -> None:
     """Broken if two tensors differ by more than rounding."""
     difference = float((actual - expected).abs().max())
     if not difference <= tolerance * max(1.0, float(expected.abs().max())):

@@ -25,17 +25,12 @@ NEGLIGIBLE = 1e-12
 """A weighted variance below this share of the unweighted one is zero: what remains is rounding."""
 
 
-def weighted_scores(metric: str, predictions: Values, labels: Values, counts: Array) -> Array:
-    """The metric on every resample: [resamples]. counts: [resamples, examples].
+def weighted_scores(metric: str, runs: Sequence[Values], labels: Values, counts: Array) -> Array:
+    """The metric of each run's predictions on every resample: [resamples, runs]. counts: [resamples, examples].
 
     Undefined values follow `harness.metric_modules`: correlations with a constant are 0, not finite values give NaN.
     UserError for an unknown metric; ValueError for unequal lengths.
     """
-    return scores_of_runs(metric, [predictions], labels, counts)[:, 0]
-
-
-def scores_of_runs(metric: str, runs: Sequence[Values], labels: Values, counts: Array) -> Array:
-    """`weighted_scores` of several runs' predictions: [resamples, runs]."""
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     for predictions in runs:

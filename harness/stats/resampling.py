@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.corpus import Array, Values, scores_of_runs
+from harness.stats.corpus import Array, Values, weighted_scores
 
 RESAMPLES = 1000
 """A standard deviation estimated from so many is within 2.2 % of its limit (one standard error)."""
@@ -60,7 +60,7 @@ def bootstrap(split: Split, generator: np.random.Generator, resamples: int = RES
     """Scores of all runs on the test set [runs], and on each resample of its examples [resamples, runs]."""
     examples = len(split.labels)
     blocks = [np.ones((1, examples)), *example_counts(examples, resamples, generator)]
-    scores = [scores_of_runs(split.metric, split.predictions, split.labels, block) for block in blocks]
+    scores = [weighted_scores(split.metric, split.predictions, split.labels, block) for block in blocks]
     return scores[0][0], np.concatenate(scores[1:])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from markupsafe import Markup, escape
@@ -26,16 +26,20 @@ def tag(name: str, *inside: str, **attributes: str | float | None) -> Markup:
 
     Attributes that are None are left out; numbers are rounded to hundredths.
     """
-    # Written as plain text and marked once: there are dozens of these on the page of every run.
-    written = [f"<{name}"]
-    for key, value in attributes.items():
-        if value is not None:
-            shown = escape(clean(value)) if isinstance(value, str) else _number(value)
-            written.append(f'{_opening(key)}{shown}"')
+    written = _attributes(attributes)
     if not inside:
-        return Markup("".join(written) + "/>")
+        return Markup(f"<{name}{written}/>")
     content = "".join(part if isinstance(part, Markup) else escape(clean(part)) for part in inside)
-    return Markup(f"{''.join(written)}>{content}</{name}>")
+    return Markup(f"<{name}{written}>{content}</{name}>")
+
+
+def _attributes(attributes: Mapping[str, str | float | None]) -> str:
+    # Written as plain text and marked once: there are dozens of these on the page of every run.
+    return "".join(
+        f'{_opening(key)}{escape(clean(value)) if isinstance(value, str) else _number(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
 
 
 def text(words: str, x: float, y: float, *, anchor: str | None = None, class_: str | None = None) -> Markup:
@@ -63,8 +67,7 @@ def symbol(mark: Mark, x: float, y: float, hover: str = "", radius: float = 4.5)
 def _look(mark: Mark) -> str:
     """The attributes that all symbols of a mark have."""
     fill = "none" if mark.hollow else mark.colour
-    drawn = tag("path", class_="mark", d=mark.path, fill=fill, stroke=mark.colour, stroke_width=0.3)
-    return drawn.removeprefix("<path").removesuffix("/>")
+    return _attributes({"class": "mark", "d": mark.path, "fill": fill, "stroke": mark.colour, "stroke-width": 0.3})
 
 
 @lru_cache

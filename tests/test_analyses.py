@@ -150,7 +150,7 @@ def test_times_across_stacks_are_ratios_to_the_canary_there(tmp_path: Path) -> N
     with open_store(str(tmp_path / "x.db")) as store:
         fill(store, [])
         for stack, factor in (("slow", 4.0), ("fast", 1.0), ("unmarked", 9.0)):
-            made = {**PROVENANCE, "stack": {"device": stack}}
+            made = {**PROVENANCE, "stack": {"device": stack, "threads": 3}}
             timed = [
                 make_record(seed=seed, provenance=made, costs=Costs(train_seconds=factor * (10 + seed)))
                 for seed in range(2)
@@ -160,6 +160,11 @@ def test_times_across_stacks_are_ratios_to_the_canary_there(tmp_path: Path) -> N
                 canary = make_record(seed=99, provenance=made, costs=Costs(train_seconds=factor * 2.0))
                 fill(store, [canary], name="canary")
         times = stack_times(store, "glue-tiny")
+    told = CliRunner().invoke(app, ["analyse", "stacks", "--db", str(tmp_path / "x.db")]).output
+    [unmarked] = {time.stack for time in times if time.ratio is None}
+    command = "OMP_NUM_THREADS=3 python -m harness run --suite canary --pack off"
+    assert f"not run on stack {unmarked}; `{command}` does" in told
+    assert told.count("the canary was not run") == 1
     assert sorted(time.ratio for time in times if time.ratio is not None) == [5.25, 5.25]
     assert [(time.runs, time.seconds) for time in times if time.ratio is None] == [(2, 94.5)]
     assert {time.label for time in times} == {"lora"}

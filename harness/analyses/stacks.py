@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from harness.canary import canary_seconds
-from harness.schema import Run, SuiteMember, Trial
+from harness.schema import Run, Stack, SuiteMember, Trial
 from harness.store import Store
 
 
@@ -24,6 +24,8 @@ class StackTime:
     runs: int
     seconds: float
     """Mean over runs."""
+    threads: int | None
+    """Of torch on the stack, which is another one with another number."""
     ratio: float | None
     """Over the canary's seconds on the same stack; None if it has not been run there."""
 
@@ -51,5 +53,10 @@ def stack_times(store: Store, suite: str | None = None) -> list[StackTime]:
         query = query.where(SuiteMember.suite == suite)
     with store.reading() as connection:
         found = connection.execute(query).all()
+        stacks = connection.execute(sa.select(Stack.id, Stack.details)).all()
+    threads = {stack: details.get("threads") for stack, details in stacks}
     ratios = [row.seconds / unit[row.stack] if row.stack in unit else None for row in found]
-    return [StackTime(**row._asdict(), ratio=ratio) for row, ratio in zip(found, ratios, strict=True)]
+    return [
+        StackTime(**row._asdict(), threads=threads[row.stack], ratio=ratio)
+        for row, ratio in zip(found, ratios, strict=True)
+    ]

@@ -129,8 +129,10 @@ def stacks(
         for t in times
     ]
     print_table(header, body)
-    if any(time.ratio is None for time in times):
-        typer.echo(f"\n–: the canary was not run on this stack; `python -m harness run --suite {CANARY}` does.")
+    unmarked = {time.stack: time.threads for time in times if time.ratio is None}
+    for stack, threads in unmarked.items():
+        command = f"OMP_NUM_THREADS={threads or 'N'} python -m harness run --suite {CANARY} --pack off"
+        typer.echo(f"\n–: the canary was not run on stack {stack}; `{command}` does, alone on that machine.")
 
 
 def _times(ratio: float | None) -> str | None:

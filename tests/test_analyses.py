@@ -162,7 +162,7 @@ def test_times_across_stacks_are_ratios_to_the_canary_there(tmp_path: Path) -> N
         times = stack_times(store, "glue-tiny")
     told = CliRunner().invoke(app, ["analyse", "stacks", "--db", str(tmp_path / "x.db")]).output
     [unmarked] = {time.stack for time in times if time.ratio is None}
-    command = "OMP_NUM_THREADS=3 python -m harness run --suite canary --pack off"
+    command = "OMP_NUM_THREADS=3 python -m harness run --suite canary --pack off --db canary.db"
     assert f"not run on stack {unmarked}; `{command}` does" in told
     assert told.count("the canary was not run") == 1
     assert sorted(time.ratio for time in times if time.ratio is not None) == [5.25, 5.25]

@@ -132,9 +132,8 @@ def stacks(
     unmarked = {time.stack: time.threads for time in times if time.ratio is None}
     for stack, threads in unmarked.items():
         command = f"OMP_NUM_THREADS={threads or 'N'} python -m harness run --suite {CANARY} --pack off --db canary.db"
-        typer.echo(
-            f"\n–: the canary was not run on stack {stack}; `{command}` does, alone on that machine; then `bundle` and `merge`."
-        )
+        typer.echo(f"\n–: the canary was not run on stack {stack}; `{command}` does, alone on that machine; then")
+        typer.echo("`bundle` and `merge` bring it here.")
 
 
 def _times(ratio: float | None) -> str | None:

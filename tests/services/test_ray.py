@@ -5,6 +5,7 @@ A cluster of Ray's own test kit: a head without CPUs and two nodes, all on this 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -80,9 +81,14 @@ class Nodes:
         return found
 
     def kill(self, node: Any) -> None:
-        """Take a node away without a word."""
+        """Take a node away without a word, and all that runs on it: Ray leaves its workers a moment to do their work."""
         self.nodes.remove(node)
+        on_it = psutil.Process(raylet(node)).children(recursive=True)
         self.cluster.remove_node(node, allow_graceful=False)
+        for process in on_it:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(on_it)
 
 
 def raylet(node: Any) -> int:
@@ -297,6 +303,7 @@ def test_trials_wait_for_a_node_that_is_still_to_come(
     running = meanwhile(lambda: workers.run([(trial,)], heard))
     said, end = "", time.monotonic() + PATIENCE
     while "waiting for a node with 1 CPU to spare" not in said:
+        assert running.is_alive(), [record.status for record in heard.records.values()]
         assert time.monotonic() < end
         said += capfd.readouterr().err
         time.sleep(0.1)

@@ -81,7 +81,7 @@ class Nodes:
         return found
 
     def kill(self, node: Any) -> None:
-        """Take a node away without a word, and all that runs on it: Ray leaves its workers a moment to do their work."""
+        """Take a node away without a word, and all that runs on it: Ray would leave its workers a moment more."""
         self.nodes.remove(node)
         on_it = psutil.Process(raylet(node)).children(recursive=True)
         self.cluster.remove_node(node, allow_graceful=False)

@@ -47,7 +47,7 @@ class Recipe:
     """Dropout inside the backbone and before the head; -1 keeps what its configuration says."""
     eval_batch_size: int = 64
     select_rows: int = 0
-    """Rows of `select` to choose an epoch on; 0 takes all that the task sets aside."""
+    """Rows of `select` to choose an epoch on, the first in the mirror's order; 0 takes all that the task sets aside."""
     long_answers: Literal["refuse", "drop"] = later("refuse")
     """What happens to training rows whose answer leaves no room for a prompt within `max_length` (generation).
 

@@ -1,11 +1,9 @@
-"""The pages of all runs: those that are new or stand elsewhere now, made beside the suites if there are many."""
+"""The pages of all runs: those that are new or stand elsewhere now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,53 +12,69 @@ from reports.folder import Folder
 from reports.inventory import Inventory, Stored, digest
 from reports.names import run_file
 from reports.rendering import Renderer
-from reports.runs import run_pages
+from reports.runs import BATCH, run_pages
+from reports.second import Begun, Second
 
 if TYPE_CHECKING:
     from harness.store import Store
 
 MANY = 2000
-"""From so many pages on they are made in a process of their own: less take less time than its start."""
-
-Wanted = Sequence[tuple[Stored, str]]
-"""Runs with the digest of what their page is made from."""
+"""From so many pages on a second process pays: less take less time than its start."""
 
 
-@contextmanager
-def all_runs(store: Store, inventory: Inventory, out: Folder, render: Renderer) -> Iterator[None]:
-    """Make the pages while the body of the `with` runs; on leaving it, all are there."""
-    titles = {suite.name: suite.title for suite in store.suites()}
-    named = digest(sorted(titles.items()))
-    wanted = []
-    for run_id, inputs in inventory.runs.items():
-        inputs = digest(inputs, named)
-        if not out.current(run_file(run_id), inputs):
-            wanted.append((inventory.stored[run_id], inputs))
-    if len(wanted) < MANY:
-        yield
-        _write(store, wanted, titles, out, render)
-        return
-    out.begin()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        arguments = (store.database.url, out.path, render.has_claims, render.base_url, wanted, titles)
-        sizes = pool.submit(_write_apart, *arguments)
-        yield
-        for stored, inputs in wanted:
-            name = run_file(stored.id)
-            out.adopt(name, inputs, sizes.result()[name])
+class RunFiles:
+    """Begun with the build, and all there when `finish` is left."""
+
+    def __init__(self, store: Store, inventory: Inventory, out: Folder, render: Renderer) -> None:
+        self._store, self._out, self._render = store, out, render
+        self._titles = {suite.name: suite.title for suite in store.suites()}
+        named = digest(sorted(self._titles.items()))
+        inputs = {run_id: digest(found, named) for run_id, found in inventory.runs.items()}
+        self._inputs = {run_id: key for run_id, key in inputs.items() if not out.current(run_file(run_id), key)}
+        self._wanted = [inventory.stored[run_id] for run_id in self._inputs]
+        self._parts: list[tuple[Sequence[Stored], Begun[dict[str, int]]]] = []
+
+    @property
+    def many(self) -> bool:
+        """Whether a second process pays."""
+        return len(self._wanted) >= MANY
+
+    def begin(self, second: Second) -> None:
+        """Hand the pages over, in parts."""
+        if self._wanted:
+            self._out.begin()
+        there = (self._store.database.url, self._out.path, self._render.has_claims, self._render.base_url, self._titles)
+        for first in range(0, len(self._wanted), BATCH):
+            part = self._wanted[first : first + BATCH]
+            here = partial(_write, self._store, self._out.path, self._render, self._titles, part)
+            self._parts.append((part, second.begin(here, _write_apart, *there, part)))
+
+    def finish(self) -> None:
+        """See that all pages are there; the last parts are made here, while the second process makes the first."""
+        for part, made in reversed(self._parts):
+            sizes = made.result()
+            for stored in part:
+                name = run_file(stored.id)
+                self._out.adopt(name, self._inputs[stored.id], sizes[name])
 
 
-def _write(store: Store, wanted: Wanted, titles: Mapping[str, str], out: Folder, render: Renderer) -> None:
-    inputs = {stored.id: key for stored, key in wanted}
-    for page in run_pages(store, [stored for stored, _ in wanted], titles):
-        out.write(page.file, inputs[page.id], render("run.html", page.file, here="", run=page))
+def _write(
+    store: Store, folder: Path, render: Renderer, titles: Mapping[str, str], wanted: Sequence[Stored]
+) -> dict[str, int]:
+    """Bytes by file name."""
+    out = Folder(folder, "")
+    for page in run_pages(store, wanted, titles):
+        out.write(page.file, "", render("run.html", page.file, here="", run=page))
+    return out.sizes
 
 
 def _write_apart(
-    url: str, folder: Path, has_claims: bool, base_url: str, wanted: Wanted, titles: Mapping[str, str]
+    url: str, folder: Path, has_claims: bool, base_url: str, titles: Mapping[str, str], wanted: Sequence[Stored]
 ) -> dict[str, int]:
-    """In a process of its own; bytes by file name."""
-    out = Folder(folder, "")
+    """The same in a process of its own."""
     with open_store(url, create=False) as store:
-        _write(store, wanted, titles, out, Renderer(has_claims, base_url))
-    return out.sizes
+        return _write(store, folder, _renderer(has_claims, base_url), titles, wanted)
+
+
+_renderer = lru_cache(Renderer)
+"""Templates are compiled once in a process."""

@@ -10,8 +10,9 @@ suites need of each is its summary. A file whose inputs have not changed since t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from reports.definitions import definitions, paragraphs
 from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
 from reports.rendering import ERRORS, Renderer
-from reports.run_files import all_runs
+from reports.run_files import RunFiles
+from reports.second import Begun, Second, second_process
 from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class ClaimSource:
 
     suites: frozenset[str]
     """Names, without changes in brackets."""
-    judge: Callable[[], Sequence[ClaimLine]]
+    judge: Callable[[Store], Sequence[ClaimLine]]
+    """A module's function: for a large site it is called in another process."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,19 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     for name, content in asset_files().items():
         if not out.current(name, inputs := digest(content)):
             out.write(name, inputs, content)
-    with all_runs(store, inventory, out, render):
+    runs = RunFiles(store, inventory, out, render)
+    with second_process(runs.many) as second:
+        judged = _begin_claims(store, inventory, claims, out, second)
+        runs.begin(second)
         summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
-    _claims(inventory, claims, out, render)
-    for page in wide.pages(store, inventory, summaries):
-        if not out.current(page.path, page.inputs):
-            out.write(page.path, page.inputs, render(page.template, page.path, **page.context))
+        if judged is not None:
+            inputs, lines = judged
+            context: dict[str, Any] = {"here": "claims", "claims": by_paper(list(lines.result()))}
+            out.write("claims.html", inputs, render("claims.html", "claims.html", **context))
+        for page in wide.pages(store, inventory, summaries):
+            if not out.current(page.path, page.inputs):
+                out.write(page.path, page.inputs, render(page.template, page.path, **page.context))
+        runs.finish()
     if not out.current("about.html", "about"):
         out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
     _for_hosts(out, base_url)
@@ -118,15 +128,22 @@ def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: R
     return suite.summary
 
 
-def _claims(inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, render: Renderer) -> None:
-    lines: Callable[[], Iterable[ClaimLine]]
-    if isinstance(claims, ClaimSource):
-        used = [(name, key) for name, key in inventory.suites.items() if name.partition("[")[0] in claims.suites]
-        inputs, lines = digest(used), claims.judge
-    elif claims:
-        inputs, lines = digest(list(claims)), lambda: claims
-    else:
-        return
-    if not out.current("claims.html", inputs):
-        context: dict[str, Any] = {"here": "claims", "claims": by_paper(list(lines()))}
-        out.write("claims.html", inputs, render("claims.html", "claims.html", **context))
+def _begin_claims(
+    store: Store, inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, second: Second
+) -> tuple[str, Begun[Sequence[ClaimLine]]] | None:
+    """What the page of claims is made from: its digest, and the claims; None if it stays as it is, or is not wanted."""
+    if not isinstance(claims, ClaimSource):
+        inputs, lines = digest(list(claims)), Begun(lambda: claims, None)
+        return (inputs, lines) if claims and not out.current("claims.html", inputs) else None
+    used = [(name, key) for name, key in inventory.suites.items() if name.partition("[")[0] in claims.suites]
+    if out.current("claims.html", inputs := digest(used)):
+        return None
+    here = partial(claims.judge, store)
+    return inputs, second.begin(here, _judge_apart, store.database.url, claims.judge)
+
+
+def _judge_apart(url: str, judge: Callable[[Store], Sequence[ClaimLine]]) -> Sequence[ClaimLine]:
+    from harness.store import open_store
+
+    with open_store(url, create=False) as store:
+        return judge(store)

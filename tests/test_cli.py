@@ -152,7 +152,7 @@ def test_a_trial_that_fails_is_a_row_and_exit_code_one(places: list[str], tmp_pa
     assert result.exit_code == 1
     assert "parity breaks seed 0: failed: ValueError: planned fault" in result.stderr
     assert "about to break" not in result.stdout  # what a plugin prints goes to standard error
-    assert "1 trials ended well, 1 did not" in result.stderr
+    assert "1 trial ended well, 1 did not" in result.stderr
     assert runs(db) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from benchmarks._generated import Shape, add_one, generate
 from harness.store import open_store
 from reports import inventory, run_files, site, wide
+from reports.claims import ClaimLine
+from reports.second import second_process
 from reports.site import ClaimSource, Site, build_site
 
 SHAPE = Shape(suites=2, methods=3, tasks=2, seeds=3)
@@ -108,6 +111,7 @@ def test_an_interrupted_build_is_not_taken_for_a_whole_one(place: Path, monkeypa
 
 def test_pages_of_runs_made_in_another_process_are_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_files, "MANY", 1)
+    monkeypatch.setattr(run_files, "BATCH", 3)
     build(place / "board.db", place / "apart")
     assert content(place / "apart") == content(place / "site")
 
@@ -116,7 +120,7 @@ def test_claims_are_judged_again_only_when_a_suite_that_they_name_has_changed(pl
     judged: list[int] = []
 
     def claims(*suites: str) -> ClaimSource:
-        return ClaimSource(frozenset(suites), lambda: judged.append(1) or [])  # type: ignore[func-returns-value]
+        return ClaimSource(frozenset(suites), lambda _: judged.append(1) or [])  # type: ignore[func-returns-value]
 
     def build_with(source: ClaimSource) -> int:
         with open_store(str(place / "board.db"), create=False) as store:
@@ -127,3 +131,30 @@ def test_claims_are_judged_again_only_when_a_suite_that_they_name_has_changed(pl
     add_one(place / "board.db", SHAPE)  # to suite000
     assert build_with(claims("suite001")) == 1
     assert build_with(claims("suite000")) == 2
+
+
+def no_claims(_: object) -> list[ClaimLine]:
+    """Judges in whatever process."""
+    return [
+        ClaimLine("made-up", "A paper", "A title", "Table 1", "A is better than B.", "open", "nobody has run it")
+    ]
+
+
+def test_claims_judged_in_another_process_are_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ClaimSource(frozenset({"suite000"}), no_claims)
+    with open_store(str(place / "board.db"), create=False) as store:
+        build_site(store, place / "here", source)
+        monkeypatch.setattr(run_files, "MANY", 1)
+        build_site(store, place / "apart", source)
+    assert "nobody has run it" in (place / "apart" / "claims.html").read_text()
+    assert content(place / "apart") == content(place / "here")
+
+
+def test_what_the_second_process_has_not_begun_is_made_here() -> None:
+    with second_process(True) as second:
+        begun = [second.begin(os.getpid, os.getpid) for _ in range(50)]
+        last = begun[-1].result()
+        first = begun[0].result()
+    assert (last, first != os.getpid()) == (os.getpid(), True)
+    with second_process(False) as second:
+        assert second.begin(os.getpid, os.getpid).result() == os.getpid()

@@ -120,9 +120,7 @@ def build(store: Store, folder: Path, base_url: str = "") -> Site:
     from reports.site import ClaimSource, build_site
 
     with _rarely_collected():
-        return build_site(
-            store, folder, ClaimSource(frozenset(suite_names()), partial(_judged_claims, store)), base_url
-        )
+        return build_site(store, folder, ClaimSource(frozenset(suite_names()), _judged_claims), base_url)
 
 
 @contextmanager

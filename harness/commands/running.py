@@ -154,7 +154,8 @@ def _request(choice: Choice, places: Places, db: str, jobs: int) -> Request:
 
 
 def _summary(outcome: Outcome, db: str) -> str:
-    counts = f"{outcome.ok} trials ended well, {outcome.failed} did not, {outcome.skipped} were done before"
+    trials = "trial" if outcome.ok == 1 else "trials"
+    counts = f"{outcome.ok} {trials} ended well, {outcome.failed} did not, {outcome.skipped} were done before"
     if outcome.elsewhere:
         counts += f", {outcome.elsewhere} were run by another driver"
     if outcome.passed_over:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from markupsafe import Markup
 
@@ -124,19 +125,31 @@ def _axes(points: Points, x_title: str, y_title: str, log: bool = False) -> tupl
     marked = _log_ticks(low, high) if log else {tick: tick_text(tick) for tick in ticks(low, high)}
     left = 26 + max((text_width(name) for name in marked.values()), default=0.0)
     frame = _Frame(first, last, low, high, left, scale)
-    bottom = TOP + DEPTH
     heights = {TOP + DEPTH * (1 - (value - low) / (high - low)): name for value, name in marked.items()}
-    across = {frame.x(tick): tick_text(tick) for tick in ticks(first, last, 6) if tick == round(tick)}
     lines = "".join(path([(left, y), (left + WIDTH, y)]) for y in heights)
-    marks = "".join(path([(x, bottom), (x, bottom + 4)]) for x in across)
     parts = [tag("path", d=lines, class_="grid")] if lines else []
     parts += [text(name, left - 6, y, anchor="end", class_="soft small") for y, name in heights.items()]
-    parts += [text(name, x, bottom + 12, anchor="middle", class_="soft small") for x, name in across.items()]
-    parts.append(tag("path", d=marks + path([(left, bottom), (left + WIDTH, bottom)]), class_="axis"))
-    parts.append(text(x_title, left + WIDTH / 2, bottom + 30, anchor="middle", class_="soft"))
-    turned = f"translate(9,{TOP + DEPTH / 2:.0f}) rotate(-90)"
-    parts.append(tag("g", text(y_title, 0, 0, anchor="middle", class_="soft"), transform=turned))
+    parts += [_across(first, last, left, x_title), _title(y_title)]
     return frame, Markup("".join(parts))
+
+
+@lru_cache
+def _across(first: float, last: float, left: float, title: str) -> Markup:
+    """The x axis, which many runs of a suite have in common."""
+    bottom, frame = TOP + DEPTH, _Frame(first, last, 0.0, 1.0, left, float)
+    marked = {frame.x(tick): tick_text(tick) for tick in ticks(first, last, 6) if tick == round(tick)}
+    marks = "".join(path([(x, bottom), (x, bottom + 4)]) for x in marked)
+    parts = [text(name, x, bottom + 12, anchor="middle", class_="soft small") for x, name in marked.items()]
+    parts.append(tag("path", d=marks + path([(left, bottom), (left + WIDTH, bottom)]), class_="axis"))
+    parts.append(text(title, left + WIDTH / 2, bottom + 30, anchor="middle", class_="soft"))
+    return Markup("".join(parts))
+
+
+@lru_cache
+def _title(words: str) -> Markup:
+    """What stands along the y axis."""
+    turned = f"translate(9,{TOP + DEPTH / 2:.0f}) rotate(-90)"
+    return tag("g", text(words, 0, 0, anchor="middle", class_="soft"), transform=turned)
 
 
 def _log_ticks(low: float, high: float) -> dict[float, str]:

@@ -17,8 +17,11 @@ from reports.marks import Mark
 
 SIZE = 12
 """Of text, in pixels."""
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NOT_IN_XML = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
+_UNPRINTABLE = re.compile(f"[{_NOT_IN_XML}]")
 """What XML does not allow, escaped or not."""
+_SPECIAL = re.compile(f"[&<>\"'{_NOT_IN_XML}]")
+KEPT_NUMBERS = 1 << 14
 
 
 def tag(name: str, *inside: str, **attributes: str | float | None) -> Markup:
@@ -29,17 +32,24 @@ def tag(name: str, *inside: str, **attributes: str | float | None) -> Markup:
     written = _attributes(attributes)
     if not inside:
         return Markup(f"<{name}{written}/>")
-    content = "".join(part if isinstance(part, Markup) else escape(clean(part)) for part in inside)
+    content = "".join([part if isinstance(part, Markup) else _escaped(part) for part in inside])
     return Markup(f"<{name}{written}>{content}</{name}>")
 
 
 def _attributes(attributes: Mapping[str, str | float | None]) -> str:
     # Written as plain text and marked once: there are dozens of these on the page of every run.
     return "".join(
-        f'{_opening(key)}{escape(clean(value)) if isinstance(value, str) else _number(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+        [
+            f'{_opening(key)}{_escaped(value) if isinstance(value, str) else _number(value)}"'
+            for key, value in attributes.items()
+            if value is not None
+        ]
     )
+
+
+def _escaped(words: str) -> str:
+    """As it stands in an element or an attribute. Nearly all that is written needs nothing."""
+    return str(escape(clean(words))) if _SPECIAL.search(words) else words
 
 
 def text(words: str, x: float, y: float, *, anchor: str | None = None, class_: str | None = None) -> Markup:
@@ -52,14 +62,14 @@ def named(words: str, x: float, y: float, room: float, *, anchor: str | None = N
     short = shortened(words, room)
     if short == words:
         return text(words, x, y, anchor=anchor, class_=class_ or None)
-    inner = tag("title", words) + Markup(escape(clean(short)))
+    inner = tag("title", words) + Markup(_escaped(short))
     return tag("text", inner, x=x, y=y + 0.34 * SIZE, text_anchor=anchor, class_=class_ or None)
 
 
 def symbol(mark: Mark, x: float, y: float, hover: str = "", radius: float = 4.5) -> Markup:
     """A row's mark around a point, told on hover."""
     place = f"translate({_number(x)},{_number(y)}) scale({_number(radius)})"
-    title = f"<title>{escape(clean(hover))}</title>" if hover else ""
+    title = f"<title>{_escaped(hover)}</title>" if hover else ""
     return Markup(f'<path{_look(mark)} transform="{place}">{title}</path>')
 
 
@@ -78,7 +88,7 @@ def _opening(key: str) -> str:
 
 def path(points: Iterable[tuple[float, float]]) -> str:
     """The d of a line through points."""
-    return "M" + "L".join(f"{_number(x)},{_number(y)}" for x, y in points)
+    return "M" + "L".join([f"{_number(x)},{_number(y)}" for x, y in points])
 
 
 def clean(words: str) -> str:
@@ -116,6 +126,7 @@ def _ends(words: str, kept: int) -> str:
     return words[: kept - tail] + "…" + (words[-tail:] if tail else "")
 
 
+@lru_cache(KEPT_NUMBERS)
 def _number(value: float) -> str:
     written = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if written == "-0" else written

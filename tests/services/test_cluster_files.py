@@ -141,4 +141,4 @@ def test_the_script_of_slurm_runs_is_cut_short_by_the_signal_and_goes_on(slurm: 
     _, said = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said
     assert ("waits", "ok") in stored(tmp_path)
-    assert "1 trials ended well, 0 did not, 2 were done before." in said
+    assert "1 trial ended well, 0 did not, 2 were done before." in said

@@ -397,7 +397,7 @@ def test_a_driver_that_is_killed_takes_its_processes_along_and_the_same_command_
     again = command("--address", nodes.address)
     output, said = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, said
-    assert "1 trials ended well, 0 did not, 2 were done before." in said
+    assert "1 trial ended well, 0 did not, 2 were done before." in said
     assert "LoRA" in output
     assert stored(tmp_path) == [*before, ("waits", "ok")]
 

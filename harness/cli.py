@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -25,16 +27,46 @@ from harness.commands import (
 from harness.errors import UserError
 from harness.redaction import install, redact
 
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What the parser raises; typer names only this one of its kinds."""
+
 
 class _Group(TyperGroup):
-    """Prints a UserError as one line, without a traceback."""
+    """Prints a UserError, or what the parser refuses, as one line without a traceback."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _one_line():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except UserError as error:
-            typer.echo("error: " + redact(" ".join(str(error).split())), err=True)
-            raise typer.Exit(2) from None
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        _refuse(str(error))
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a command of commands without one: all of them are listed
+            raise
+        _refuse(_refusal(error))
+
+
+def _refusal(error: Any) -> str:
+    """What is wrong with the command line, what was meant, and where to look."""
+    possible = getattr(error, "possibilities", None)
+    message = f"{error.message}, did you mean {possible[0]}?" if possible else error.format_message()
+    message = message if message.endswith("?") else message.rstrip(".") + "."
+    path = error.ctx.command_path if error.ctx else "python -m harness"
+    return f"{message[:1].lower()}{message[1:]} See `{path} --help`."
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo("error: " + redact(" ".join(message.split())), err=True)
+    raise typer.Exit(2) from None
 
 
 app = typer.Typer(

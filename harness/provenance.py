@@ -162,6 +162,11 @@ def _cores() -> int | None:
     return os.cpu_count()
 
 
+def sources_sha256() -> str:
+    """Hash of the Python files of the harness, the methods and the tasks that this process would import."""
+    return files_sha256((file for room in SOURCES for file in (PROJECT / room).rglob("*.py")), PROJECT)
+
+
 @functools.cache
 def _versions() -> dict[str, str | None]:
     return {name: _version(name) for name in LIBRARIES}

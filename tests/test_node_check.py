@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cluster.node_check import expected, problem, sources_sha256
+from harness.cluster.node_check import expected, problem
+from harness.provenance import sources_sha256
 from harness.settings import Settings
 
 

@@ -135,9 +135,7 @@ def test_claims_are_judged_again_only_when_a_suite_that_they_name_has_changed(pl
 
 def no_claims(_: object) -> list[ClaimLine]:
     """Judges in whatever process."""
-    return [
-        ClaimLine("made-up", "A paper", "A title", "Table 1", "A is better than B.", "open", "nobody has run it")
-    ]
+    return [ClaimLine("made-up", "A paper", "A title", "Table 1", "A is better than B.", "open", "nobody has run it")]
 
 
 def test_claims_judged_in_another_process_are_the_same(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from harness.claims.findings import Finding
+from harness.claims.known import KnownCounts
 from harness.errors import UserError, unknown
 from harness.plugins import Plugins, discover, make_method
 from harness.printed import PrintedNumber
 from harness.settings import Settings
-from harness.shipped import config_names
+from harness.shipped import config_names, find_shipped
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,33 @@ class Count:
 
 
 def counted(claim: Count) -> int:
-    """The exact count of a claim's configuration, from shapes alone. Imports torch.
+    """The exact count of a claim's configuration, from shapes alone. Imports torch unless it was counted before.
 
     UserError for a count that depends on the values of weights.
     """
-    from harness.counts import Shape, count, natural_kind
-
     # Nobody's own folders: a local model of the same name may have other dimensions.
     settings = Settings(data_root=None, models_root=None, device="cpu")
+    what = (find_shipped(claim.backbone), claim.method, sorted(claim.parameters.items()), claim.counted)
+    known = _known(settings.cache_root)
+    number = known.get(*what)
+    if number is None:
+        number = _count(claim, settings)
+        known.add(number, *what)
+    return number
+
+
+def _count(claim: Count, settings: Settings) -> int:
+    from harness.counts import Shape, count, natural_kind
+
     method = make_method(_plugins().methods[claim.method], claim.parameters)
     shape = Shape(claim.backbone, natural_kind(claim.backbone, settings))
     number = getattr(count(method, shape, settings), claim.counted)
     if number is None:
         raise UserError(f"the count of method '{claim.method}' depends on the weights' values; no formula gives it.")
     return int(number)
+
+
+_known = functools.cache(KnownCounts)
 
 
 @functools.cache

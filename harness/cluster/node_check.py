@@ -11,9 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.provenance import PROJECT, SOURCES
+from harness.provenance import PROJECT, sources_sha256
 from harness.settings import Settings
-from harness.source_hashes import files_sha256
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Expected:
 
     python: tuple[int, int]
     sources: str
-    """See `sources_sha256`."""
+    """See `harness.provenance.sources_sha256`."""
     plugins: tuple[tuple[Path, str], ...]
     """Each plugin file and its hash."""
     data_root: Path | None
@@ -40,11 +39,6 @@ def expected(settings: Settings) -> Expected:
         models_root=settings.models_root,
         cache_root=settings.cache_root,
     )
-
-
-def sources_sha256() -> str:
-    """Hash of the Python files of the harness, the methods and the tasks that this process would import."""
-    return files_sha256((file for room in SOURCES for file in (PROJECT / room).rglob("*.py")), PROJECT)
 
 
 def problem(here: Expected) -> str | None:

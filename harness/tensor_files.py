@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from harness.whole_files import replacing, tell_damage
 
 _HASH = "sha256"
 
@@ -33,7 +32,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         return None
     except (OSError, SafetensorError, ValueError):
         pass
-    print(f"{path} is damaged: it is left out and made anew", file=sys.stderr)
+    tell_damage(path)
     with contextlib.suppress(OSError):  # in a folder that cannot be written it is passed over every time
         path.unlink()
     return None
@@ -47,34 +46,18 @@ def write_tensors(
     What cannot be written (no space, a read-only folder) is left out, and False returned: a cache costs time, never a
     trial. With `durable` the file is on the disk before it takes its name, so that a power cut leaves the old one.
     """
-    temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp", delete=False) as file:
-            temporary = file.name
-        save_file(dict(tensors), temporary, metadata={**metadata, _HASH: _checksum(tensors, metadata)})
-        if durable:
-            _sync(temporary)
-        os.replace(temporary, path)
-        return True
+        with replacing(path, durable) as temporary:
+            save_file(dict(tensors), temporary, metadata={**metadata, _HASH: _checksum(tensors, metadata)})
     except (OSError, SafetensorError):
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         return False
+    return True
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
     """The tensor's numbers as they lie in memory; the tensor is contiguous and on the CPU."""
     flat = tensor.reshape(-1)  # a column [m, 1] may count as contiguous with any last stride; a flat one may not
     return flat.view(torch.uint8).numpy().tobytes()
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -46,12 +46,21 @@ class Renderer:
         self._base_path = urlsplit(base_url).path
         self._environment.globals.update(has_claims=has_claims, base_url=base_url)
 
+    def __reduce__(self) -> tuple[Callable[[bool, str], Renderer], tuple[bool, str]]:
+        """For another process, which compiles the templates once."""
+        return _renderer, (self.has_claims, self.base_url)
+
     def __call__(self, template: str, path: str, **context: Any) -> str:
         # A host shows the page of errors under any address: from there only a full one leads back.
         root = self._base_path if path == ERRORS and self._base_path else "../" * path.count("/")
         if "page" in context:
             context["page"] = context["page"].at(root)
         return without_controls(self._environment.get_template(template).render(root=root, path=path, **context))
+
+
+@lru_cache
+def _renderer(has_claims: bool, base_url: str) -> Renderer:
+    return Renderer(has_claims, base_url)
 
 
 def _environment() -> jinja2.Environment:

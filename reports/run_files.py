@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.store import open_store
 from reports.folder import Folder
 from reports.inventory import Inventory, Stored, digest
 from reports.names import run_file
 from reports.rendering import Renderer
 from reports.runs import BATCH, run_pages
-from reports.second import Begun, Second
+from reports.second_process import Begun, SecondProcess
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -26,7 +24,7 @@ class RunFiles:
     """Begun with the build, and all there when `finish` is left."""
 
     def __init__(self, store: Store, inventory: Inventory, out: Folder, render: Renderer) -> None:
-        self._store, self._out, self._render = store, out, render
+        self._out, self._render = out, render
         self._titles = {suite.name: suite.title for suite in store.suites()}
         named = digest(sorted(self._titles.items()))
         inputs = {run_id: digest(found, named) for run_id, found in inventory.runs.items()}
@@ -39,15 +37,13 @@ class RunFiles:
         """Whether a second process pays."""
         return len(self._wanted) >= MANY
 
-    def begin(self, second: Second) -> None:
+    def begin(self, second: SecondProcess) -> None:
         """Hand the pages over, in parts."""
         if self._wanted:
             self._out.begin()
-        there = (self._store.database.url, self._out.path, self._render.has_claims, self._render.base_url, self._titles)
         for first in range(0, len(self._wanted), BATCH):
             part = self._wanted[first : first + BATCH]
-            here = partial(_write, self._store, self._out.path, self._render, self._titles, part)
-            self._parts.append((part, second.begin(here, _write_apart, *there, part)))
+            self._parts.append((part, second.begin(_write, self._out.path, self._render, self._titles, part)))
 
     def finish(self) -> None:
         """See that all pages are there; the last parts are made here, while the second process makes the first."""
@@ -66,15 +62,3 @@ def _write(
     for page in run_pages(store, wanted, titles):
         out.write(page.file, "", render("run.html", page.file, here="", run=page))
     return out.sizes
-
-
-def _write_apart(
-    url: str, folder: Path, has_claims: bool, base_url: str, titles: Mapping[str, str], wanted: Sequence[Stored]
-) -> dict[str, int]:
-    """The same in a process of its own."""
-    with open_store(url, create=False) as store:
-        return _write(store, folder, _renderer(has_claims, base_url), titles, wanted)
-
-
-_renderer = lru_cache(Renderer)
-"""Templates are compiled once in a process."""

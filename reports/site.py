@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
 from reports.rendering import ERRORS, Renderer
 from reports.run_files import RunFiles
-from reports.second import Begun, Second, second_process
+from reports.second_process import Begun, SecondProcess, second_process
 from reports.summaries import SuiteSummary, from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -73,8 +72,8 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
         if not out.current(name, inputs := digest(content)):
             out.write(name, inputs, content)
     runs = RunFiles(store, inventory, out, render)
-    with second_process(runs.many) as second:
-        judged = _begin_claims(store, inventory, claims, out, second)
+    with second_process(store, runs.many) as second:
+        judged = _begin_claims(inventory, claims, out, second)
         runs.begin(second)
         summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
         if judged is not None:
@@ -129,7 +128,7 @@ def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: R
 
 
 def _begin_claims(
-    store: Store, inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, second: Second
+    inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, second: SecondProcess
 ) -> tuple[str, Begun[Sequence[ClaimLine]]] | None:
     """What the page of claims is made from: its digest, and the claims; None if it stays as it is, or is not wanted."""
     if not isinstance(claims, ClaimSource):
@@ -138,12 +137,4 @@ def _begin_claims(
     used = [(name, key) for name, key in inventory.suites.items() if name.partition("[")[0] in claims.suites]
     if out.current("claims.html", inputs := digest(used)):
         return None
-    here = partial(claims.judge, store)
-    return inputs, second.begin(here, _judge_apart, store.database.url, claims.judge)
-
-
-def _judge_apart(url: str, judge: Callable[[Store], Sequence[ClaimLine]]) -> Sequence[ClaimLine]:
-    from harness.store import open_store
-
-    with open_store(url, create=False) as store:
-        return judge(store)
+    return inputs, second.begin(claims.judge)

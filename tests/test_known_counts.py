@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness import counts
-from harness.claims import counting, known
+from harness.claims import counting, known_counts
 from harness.claims.counting import Count, counted
-from harness.claims.known import KnownCounts
+from harness.claims.known_counts import KnownCounts
 from harness.printed import PrintedNumber
 
 CLAIM = Count(PrintedNumber("92,160"), "roberta-base", "lora", {"r": 2, "targets": "q,v"})
@@ -69,7 +69,7 @@ def test_every_part_of_a_claim_is_told_apart(made: list[str]) -> None:
 
 def test_counts_of_other_sources_are_not_believed(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     again()
-    monkeypatch.setattr(known, "sources_sha256", lambda: "others")
+    monkeypatch.setattr(known_counts, "sources_sha256", lambda: "others")
     assert (again(), again()) == (NUMBER, NUMBER)
     assert made == ["lora", "lora"]
 
@@ -105,6 +105,6 @@ def test_a_full_disk_leaves_nothing_behind(cache: Path, monkeypatch: pytest.Monk
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(json, "dump", full)
+    monkeypatch.setattr(os, "replace", full)
     assert again() == NUMBER
     assert list(cache.parent.iterdir()) == []

@@ -12,7 +12,7 @@ from benchmarks._generated import Shape, add_one, generate
 from harness.store import open_store
 from reports import inventory, run_files, site, wide
 from reports.claims import ClaimLine
-from reports.second import second_process
+from reports.second_process import second_process
 from reports.site import ClaimSource, Site, build_site
 
 SHAPE = Shape(suites=2, methods=3, tasks=2, seeds=3)
@@ -148,11 +148,16 @@ def test_claims_judged_in_another_process_are_the_same(place: Path, monkeypatch:
     assert content(place / "apart") == content(place / "here")
 
 
-def test_what_the_second_process_has_not_begun_is_made_here() -> None:
-    with second_process(True) as second:
-        begun = [second.begin(os.getpid, os.getpid) for _ in range(50)]
-        last = begun[-1].result()
-        first = begun[0].result()
-    assert (last, first != os.getpid()) == (os.getpid(), True)
-    with second_process(False) as second:
-        assert second.begin(os.getpid, os.getpid).result() == os.getpid()
+def process(_: object) -> int:
+    """Where it runs."""
+    return os.getpid()
+
+
+def test_what_the_second_process_has_not_begun_is_made_here(place: Path) -> None:
+    with open_store(str(place / "board.db"), create=False) as store:
+        with second_process(store, True) as second:
+            begun = [second.begin(process) for _ in range(50)]
+            last, first = begun[-1].result(), begun[0].result()
+        assert (last, first != os.getpid()) == (os.getpid(), True)
+        with second_process(store, False) as second:
+            assert second.begin(process).result() == os.getpid()

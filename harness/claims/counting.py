@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from harness.claims.findings import Finding
-from harness.claims.known import KnownCounts
+from harness.claims.known_counts import KnownCounts
 from harness.errors import UserError, unknown
 from harness.plugins import Plugins, discover, make_method
 from harness.printed import PrintedNumber

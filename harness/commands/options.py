@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.errors import UserError
 from harness.overrides import parse_overrides
 from harness.plugins import Plugins, discover
 from harness.settings import Settings
@@ -98,7 +99,7 @@ class Choice:
     def suite_name(self) -> str:
         """The suite that is meant."""
         if self.all == (self.suite is not None):
-            raise typer.BadParameter("say either --all, or --suite with a name or a file.")
+            raise UserError("say either --all, or --suite with a name or a file.")
         return self.suite or "starter"
 
     def selection(self) -> Selection:

@@ -32,7 +32,7 @@ def publish(
     from harness.store import open_store
 
     if (folder is None) != gh_pages:
-        raise typer.BadParameter("say either a folder or --gh-pages.")
+        raise UserError("say either a folder or --gh-pages.")
     if base_url and urlsplit(base_url).scheme not in ("http", "https"):
         raise UserError(f"--base-url '{base_url}' must begin with https:// or http://.")
     if folder is not None:

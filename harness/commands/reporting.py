@@ -14,6 +14,7 @@ import typer
 
 from harness.commands.options import DATABASE, AsJson, Database
 from harness.commands.output import print_json, print_table
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.store import RunDetails, Store
@@ -62,7 +63,7 @@ def results(
     from harness.store import open_store
 
     if json and csv:
-        raise typer.BadParameter("say --json or --csv, not both.")
+        raise UserError("say --json or --csv, not both.")
     with open_store(db, create=False) as store:
         if not json and not csv:
             print_leaderboards(store, suite)

@@ -21,7 +21,9 @@ _NOT_IN_XML = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
 _UNPRINTABLE = re.compile(f"[{_NOT_IN_XML}]")
 """What XML does not allow, escaped or not."""
 _SPECIAL = re.compile(f"[&<>\"'{_NOT_IN_XML}]")
+"""What does not stand as it is in an element or an attribute."""
 KEPT_NUMBERS = 1 << 14
+"""Numbers whose writing is kept: the same places occur on page after page."""
 
 
 def tag(name: str, *inside: str, **attributes: str | float | None) -> Markup:

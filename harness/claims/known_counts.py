@@ -6,14 +6,12 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.provenance import sources_sha256
+from harness.whole_files import replacing, tell_damage
 
 
 class KnownCounts:
@@ -46,21 +44,13 @@ class KnownCounts:
             return {}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass
-        print(f"{self._file} is damaged: it is left out and made anew", file=sys.stderr)
+        tell_damage(self._file)
         return {}
 
     def _write(self) -> None:
-        """All or nothing: another process reads the old file or the new one."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         content = {"made_with": self._made_with, "sha256": _checksum(self._counts), "counts": self._counts}
-        descriptor, temporary = tempfile.mkstemp(dir=self._file.parent, prefix="counts.", suffix=".tmp")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            os.replace(temporary, self._file)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        with replacing(self._file) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _checksum(counts: Mapping[str, int]) -> str:

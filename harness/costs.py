@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
+from torch import nn
 
 from harness import data, loop, measure
 from harness.bench import Bench, Stage
+from harness.flops import LengthCost
+from harness.known_figures import KnownFigures
+from harness.provenance import ships
 from harness.records import Costs
 
 NO_MODEL = Costs(train_flops=0.0, inference_flops_per_example=0.0, train_seconds=0.0, adapter_bytes=0)
@@ -20,12 +26,12 @@ NO_MODEL = Costs(train_flops=0.0, inference_flops_per_example=0.0, train_seconds
 class StepCosts:
     """FLOPs of one example by its padded length, for a training step and for inference."""
 
-    train: measure.LengthCost | None
-    inference: measure.LengthCost
+    train: LengthCost | None
+    inference: LengthCost
 
 
 _CACHE: dict[str, StepCosts] = {}
-"""Step costs by what determines them, so that the seeds of one row are counted once per process."""
+"""Step costs by what determines them, so that the seeds of one row are counted once."""
 
 
 @dataclass
@@ -36,9 +42,9 @@ class Meter:
 
     def count(self, bench: Bench, stage: Stage) -> None:
         """Count training and inference FLOPs on real batches of the adapted model."""
-        key = _key(bench, _rows(bench, stage))
+        key = _key(bench, stage)
         if key not in _CACHE:
-            _CACHE[key] = _count(bench, stage)
+            _CACHE[key] = _known(bench, stage, key) if _may_share(bench) else _count(bench, stage)
         self.steps = _CACHE[key]
 
     def costs(self, bench: Bench, stage: Stage, trained: loop.Progress) -> Costs:
@@ -68,16 +74,45 @@ def _rows(bench: Bench, stage: Stage) -> int:
     return min(bench.shrunk(bench.trial.recipe.batch_size), len(stage.encoded))
 
 
-def _key(bench: Bench, rows: int) -> str:
-    """What FLOPs per step depend on. A rank read off warmed-up weights depends on the seed too.
+def _key(bench: Bench, stage: Stage) -> str:
+    """What FLOPs per step depend on: not seeds, rates or rows, but the shapes of what is attached.
 
     A single row does not tell what is computed once for a batch from what is computed for each of its rows: counted on
     one (two may not fit into memory), costs hold for steps of one row only.
     """
     trial = bench.trial
-    seed = None if trial.start.kind == "pretrained" else trial.seed
-    facts = [asdict(trial.backbone), trial.task, trial.method, trial.parameters, trial.recipe.precision]
-    return json.dumps([*facts, min(2, rows), asdict(trial.start), seed], sort_keys=True)
+    facts = [asdict(trial.backbone), bench.task.kind, trial.method, trial.parameters, trial.recipe.precision]
+    return json.dumps([*facts, min(2, _rows(bench, stage)), _shapes(stage.model)], sort_keys=True)
+
+
+def _shapes(model: nn.Module) -> str:
+    """Hash of all tensors' names and shapes, and of which are trained."""
+    parameters = [(name, *value.shape, value.requires_grad) for name, value in model.named_parameters()]
+    buffers = [(name, *value.shape) for name, value in model.named_buffers()]
+    return hashlib.sha256(repr([parameters, buffers]).encode()).hexdigest()
+
+
+def _may_share(bench: Bench) -> bool:
+    """Whether other processes may read what this one counts.
+
+    Only of methods that ship are all sources known. Processes that hold one model together must all count, or none.
+    """
+    return bench.trial.recipe.shards == 1 and ships(type(bench.method))
+
+
+def _known(bench: Bench, stage: Stage, key: str) -> StepCosts:
+    """What some process has counted, else what this one counts, for those that come."""
+    figures = KnownFigures(bench.settings.cache_root)
+    found = figures.get("step costs", key)
+    if found is not None:
+        return StepCosts(found["train"] and _length_cost(found["train"]), _length_cost(found["inference"]))
+    counted = _count(bench, stage)
+    figures.add(asdict(counted), "step costs", key)
+    return counted
+
+
+def _length_cost(found: Mapping[str, Any]) -> LengthCost:
+    return LengthCost(tuple(found["per_batch"]), tuple(found["per_row"]))
 
 
 def _count(bench: Bench, stage: Stage) -> StepCosts:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Step = Callable[[Mapping[str, "Tensor"]], object]
 """Forward, and for training backward, of one batch; no optimizer step."""
+
+
+SHORTEST = 4
+"""Tokens of which three different lengths can be cut: the whole, a half and a quarter."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,18 @@ class LengthCost:
 def flops_by_length(
     model: nn.Module, step: Step, batches: Sequence[Mapping[str, Tensor]], training: bool = True
 ) -> LengthCost:
-    """Count `step` on one and on two rows of the shortest, a middle and the longest batch; fit `LengthCost`.
+    """Count `step` on one and on two rows of batches of three lengths; fit `LengthCost`.
 
-    A few rows suffice because FLOPs are linear in their number, and exactly quadratic in the length. Gradients,
-    RNG state and training mode are put back. Attention runs in its plain form while counting: the fused kernels
-    are invisible to the counter on the CPU, and their recomputation in backward would count as work on a GPU.
+    The lengths are those of the shortest, a middle and the longest batch; where fewer than three differ, the shortest
+    is cut short too. A few rows suffice because FLOPs are linear in their number, and exactly quadratic in the length:
+    whichever batches are given, the same comes out. Gradients, RNG state and training mode are put back. Attention runs
+    in its plain form while counting: the fused kernels are invisible to the counter on the CPU, and their recomputation
+    in backward would count as work on a GPU.
 
     batches: real ones, tensors [rows, ...] on the model's device, `input_ids` [rows, padded length] among them.
     training: count with the model in training mode and gradients; else in evaluation mode under inference mode.
     """
-    chosen = _short_middle_long(batches)
+    chosen = _of_three_lengths(batches)
     with _left_as_found(model, training):
         two = {length: _count(step, batch, 2) for length, batch in chosen.items()}
         one = {length: _count(step, batch, 1) for length, batch in chosen.items()}
@@ -52,17 +59,42 @@ def flops_by_length(
     return LengthCost(_fit(per_batch), _fit(per_row))
 
 
-def _short_middle_long(batches: Sequence[Mapping[str, Tensor]]) -> dict[int, Mapping[str, Tensor]]:
-    by_length = {int(batch["input_ids"].shape[1]): batch for batch in batches}
+def _of_three_lengths(batches: Sequence[Mapping[str, Tensor]]) -> dict[int, Mapping[str, Tensor]]:
+    by_length = {_length(batch): batch for batch in batches}
     lengths = sorted(by_length)
-    middle = min(lengths, key=lambda length: abs(2 * length - lengths[0] - lengths[-1]))
-    return {length: by_length[length] for length in (lengths[0], middle, lengths[-1])}
+    longest = lengths[-1]
+    if longest < SHORTEST:
+        return _of_three_lengths([_columns(by_length[longest], [place % longest for place in range(SHORTEST)])])
+    middle = min(lengths, key=lambda length: abs(2 * length - lengths[0] - longest))
+    chosen = {length: by_length[length] for length in (lengths[0], middle, longest)}
+    for length in (longest // 2, longest // 4):
+        if len(chosen) < 3 and length not in chosen:
+            chosen[length] = _columns(by_length[longest], range(length))
+    return chosen
+
+
+def _length(batch: Mapping[str, Tensor]) -> int:
+    return int(batch["input_ids"].shape[1])
+
+
+def _columns(batch: Mapping[str, Tensor], places: Sequence[int]) -> dict[str, Tensor]:
+    """The batch with these of its token positions; what has none (the labels of a classifier) as it is."""
+    shape = batch["input_ids"].shape
+    return {name: value[:, list(places)] if value.shape == shape else value for name, value in batch.items()}
+
+
+class _NoModules(contextlib.nullcontext[None]):
+    """Stands in for the tracker that hooks every module to tell whose FLOPs they are: a quarter of a count's time."""
+
+    parents = ("Global",)
 
 
 def _count(step: Step, batch: Mapping[str, Tensor], rows: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = cast(Any, _NoModules())
+    with counter:
         step({name: value[:rows] for name, value in batch.items()})
     return int(counter.get_total_flops())
 
@@ -95,18 +127,12 @@ def _rng_kept(model: nn.Module) -> contextlib.AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device.index or 0], device_type=device.type)
 
 
-def _fit(values: Mapping[int, float]) -> tuple[float, float, float]:
-    """The polynomial through up to three points (length, value): proportional to the length if there is one."""
-    import numpy as np
-
-    if len(values) == 1:
-        ((length, value),) = values.items()
-        return (0.0, value / length, 0.0)
-    lengths = np.array(list(values), dtype=np.float64)
-    powers = np.vander(lengths, len(values), increasing=True)
-    solved = np.linalg.solve(powers, np.array(list(values.values()), dtype=np.float64)).tolist()
-    constant, linear, quadratic = [*solved, 0.0][:3]
-    return (constant, linear, quadratic)
+def _fit(values: Mapping[int, int]) -> tuple[float, float, float]:
+    """The quadratic through three points (length, value), by Newton's divided differences without rounding."""
+    (x0, y0), (x1, y1), (x2, y2) = ((Fraction(length), Fraction(value)) for length, value in values.items())
+    first, second = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    curvature = (second - first) / (x2 - x0)
+    return (float(y0 - first * x0 + curvature * x0 * x1), float(first - curvature * (x0 + x1)), float(curvature))
 
 
 def _value(coefficients: tuple[float, float, float], length: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import inspect
 import os
 import platform
 import re
@@ -70,7 +71,7 @@ def provenance(settings: Settings) -> dict[str, Any]:
         "dirty": dirty,
         "dirty_sha256": changes,
         "os": platform.platform(),
-        "versions": dict(_versions()),
+        "versions": dict(library_versions()),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "switches": _switches(),
         "stack": stack(settings),
@@ -91,7 +92,7 @@ def stack(settings: Settings) -> dict[str, Any]:
         "gpu": _gpu(device) if device.startswith("cuda") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: _versions()[name] for name in COMPUTING},
+        "versions": {name: library_versions()[name] for name in COMPUTING},
     }
 
 
@@ -167,8 +168,18 @@ def sources_sha256() -> str:
     return files_sha256((file for room in SOURCES for file in (PROJECT / room).rglob("*.py")), PROJECT)
 
 
+def ships(cls: type[Any]) -> bool:
+    """Whether a plugin's file is one of the project's own: `sources_sha256` tells when it changes."""
+    try:
+        file = inspect.getsourcefile(cls)
+    except (OSError, TypeError):
+        return False
+    return file is not None and any(Path(file).resolve().is_relative_to(PROJECT / room) for room in SOURCES)
+
+
 @functools.cache
-def _versions() -> dict[str, str | None]:
+def library_versions() -> dict[str, str | None]:
+    """Versions of `LIBRARIES`; None for one that is not installed."""
     return {name: _version(name) for name in LIBRARIES}
 
 

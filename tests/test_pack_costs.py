@@ -23,6 +23,7 @@ from harness.trial import Trial
 def nothing_measured_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solo, "_CACHE", {})
     monkeypatch.setattr(costs, "_CACHE", {})
+    monkeypatch.setattr(costs, "_may_share", lambda bench: False)
 
 
 def attached(trial: Trial, settings: Settings) -> tuple[bench.Stage, Any]:

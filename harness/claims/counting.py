@@ -9,8 +9,8 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from harness.claims.findings import Finding
-from harness.claims.known_counts import KnownCounts
 from harness.errors import UserError, unknown
+from harness.known_figures import KnownFigures
 from harness.plugins import Plugins, discover, make_method
 from harness.printed import PrintedNumber
 from harness.settings import Settings
@@ -53,12 +53,12 @@ def counted(claim: Count) -> int:
     # Nobody's own folders: a local model of the same name may have other dimensions.
     settings = Settings(data_root=None, models_root=None, device="cpu")
     what = (find_shipped(claim.backbone), claim.method, sorted(claim.parameters.items()), claim.counted)
-    known = _known(settings.cache_root)
+    known = KnownFigures(settings.cache_root)
     number = known.get(*what)
     if number is None:
         number = _count(claim, settings)
         known.add(number, *what)
-    return number
+    return int(number)
 
 
 def _count(claim: Count, settings: Settings) -> int:
@@ -70,9 +70,6 @@ def _count(claim: Count, settings: Settings) -> int:
     if number is None:
         raise UserError(f"the count of method '{claim.method}' depends on the weights' values; no formula gives it.")
     return int(number)
-
-
-_known = functools.cache(KnownCounts)
 
 
 @functools.cache

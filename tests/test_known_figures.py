@@ -1,4 +1,4 @@
-"""Counts of claims are made once, and made anew when anything that they depend on is another."""
+"""What was counted once is read from then on, and made anew when anything that it depends on is another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness import counts
-from harness.claims import counting, known_counts
+from harness import counts, known_figures
 from harness.claims.counting import Count, counted
-from harness.claims.known_counts import KnownCounts
+from harness.known_figures import KnownFigures
 from harness.printed import PrintedNumber
 
 CLAIM = Count(PrintedNumber("92,160"), "roberta-base", "lora", {"r": 2, "targets": "q,v"})
@@ -22,9 +21,9 @@ NUMBER = 12 * 2 * 2 * (768 + 768)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one; what it holds is read again by `again`."""
+    """An empty one."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-    return tmp_path / "counts.json"
+    return tmp_path / "figures"
 
 
 @pytest.fixture
@@ -41,16 +40,18 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def again(claim: Count = CLAIM) -> int:
-    """As another process would count."""
-    counting._known.cache_clear()
-    return counted(claim)
+@pytest.fixture
+def file(cache: Path) -> Path:
+    """The file of one figure."""
+    counted(CLAIM)
+    (made,) = cache.iterdir()
+    return made
 
 
-def test_what_was_counted_is_not_counted_again(made: list[str], cache: Path) -> None:
-    assert (again(), again()) == (NUMBER, NUMBER)
+def test_what_was_counted_is_not_counted_counted(made: list[str], cache: Path) -> None:
+    assert (counted(CLAIM), counted(CLAIM)) == (NUMBER, NUMBER)
     assert made == ["lora"]
-    assert NUMBER in json.loads(cache.read_text())["counts"].values()
+    assert [json.loads(file.read_text())["figure"] for file in cache.iterdir()] == [NUMBER]
 
 
 def test_every_part_of_a_claim_is_told_apart(made: list[str]) -> None:
@@ -60,35 +61,36 @@ def test_every_part_of_a_claim_is_told_apart(made: list[str]) -> None:
         Count(CLAIM.printed, CLAIM.backbone, "lora", {"r": 3, "targets": "q,v"}),
         Count(CLAIM.printed, CLAIM.backbone, "lora", CLAIM.parameters, "total_params"),
     ]
-    numbers = [again(claim) for claim in (CLAIM, *others)]
+    numbers = [counted(claim) for claim in (CLAIM, *others)]
     assert len(made) == 5
     assert numbers[1:4] == [24 * 2 * 2 * 2 * 1024, NUMBER, NUMBER * 3 // 2]
-    assert [again(claim) for claim in (CLAIM, *others)] == numbers
+    assert [counted(claim) for claim in (CLAIM, *others)] == numbers
     assert len(made) == 5
 
 
 def test_counts_of_other_sources_are_not_believed(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    again()
-    monkeypatch.setattr(known_counts, "sources_sha256", lambda: "others")
-    assert (again(), again()) == (NUMBER, NUMBER)
+    counted(CLAIM)
+    monkeypatch.setattr(known_figures, "_made_with", lambda: "others")
+    assert (counted(CLAIM), counted(CLAIM)) == (NUMBER, NUMBER)
     assert made == ["lora", "lora"]
 
 
 def test_a_count_that_was_changed_in_the_file_is_not_believed(
-    made: list[str], cache: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, made: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again()
-    changed = cache.read_text().replace(str(NUMBER), str(NUMBER + 1))
-    assert changed != cache.read_text()
-    cache.write_text(changed)
-    assert (again(), len(made)) == (NUMBER, 2)
-    assert capsys.readouterr().err == f"{cache} is damaged: it is left out and made anew\n"
+    changed = file.read_text().replace(str(NUMBER), str(NUMBER + 1))
+    assert changed != file.read_text()
+    file.write_text(changed)
+    assert (counted(CLAIM), made) == (NUMBER, ["lora"])
+    assert capsys.readouterr().err == f"{file} is damaged: it is left out and made anew\n"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "\x00", '{"counts": null}', '{"counts": {"a": "x"}}'])
-def test_a_damaged_file_is_made_anew(text: str, made: list[str], cache: Path) -> None:
-    cache.write_text(text)
-    assert (again(), again()) == (NUMBER, NUMBER)
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", "\x00", '{"figure": null}', '{"sha256": 1, "figure": 2}']
+)
+def test_a_damaged_file_is_made_anew(text: str, file: Path, made: list[str]) -> None:
+    file.write_text(text)
+    assert (counted(CLAIM), counted(CLAIM)) == (NUMBER, NUMBER)
     assert made == ["lora"]
 
 
@@ -97,8 +99,8 @@ def test_where_nothing_can_be_written_counts_are_made_all_the_same(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
-    assert again() == NUMBER
-    assert KnownCounts(tmp_path / "file").get("anything") is None
+    assert counted(CLAIM) == NUMBER
+    assert KnownFigures(tmp_path / "file").get("anything") is None
 
 
 def test_a_full_disk_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,5 +108,5 @@ def test_a_full_disk_leaves_nothing_behind(cache: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    assert again() == NUMBER
-    assert list(cache.parent.iterdir()) == []
+    assert counted(CLAIM) == NUMBER
+    assert list(cache.iterdir()) == []

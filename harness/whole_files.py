@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +16,18 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 
     Readers see the old file or the whole new one, whichever process writes first. If anything is raised, no part of the
     new one is left. With `durable` it is on the disk before it takes the name, so that a power cut leaves the old one.
+    Others may read it as far as the umask lets them: a cache may be shared.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
-    os.close(descriptor)
+    temporary = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.tmp")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        yield Path(name)
+        yield temporary
         if durable:
-            _sync(name)
-        os.replace(name, path)
+            _sync(temporary)
+        os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -35,7 +36,7 @@ def tell_damage(path: Path) -> None:
     print(f"{path} is damaged: it is left out and made anew", file=sys.stderr)
 
 
-def _sync(path: str) -> None:
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from harness.redaction import redacted
 from harness.schema import SCHEMA_VERSION
 from harness.store import RunDetails, Store
 from harness.trial import Trial
+from harness.whole_files import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -66,6 +66,8 @@ def write_bundle(store: Store, run_ids: Sequence[str], file: Path, origin: str |
     """
     if file.exists():
         raise UserError(f"{file} exists already; name another file.")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"the folder of {file} does not exist; create it or name another file.")
     arrays: dict[str, bytes] = {}
 
     def keep(values: list[Any]) -> str:
@@ -169,12 +171,9 @@ def _suites(store: Store, trials: Collection[str]) -> list[dict[str, Any]]:
 
 def _write(file: Path, members: dict[str, bytes]) -> None:
     """The archive, whole or not at all; the same members give the same bytes."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        with replacing(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in members.items():
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
-        os.replace(temporary, file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{file} cannot be written: {error.strerror or error}.") from error

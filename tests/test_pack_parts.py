@@ -198,6 +198,27 @@ def test_every_trial_is_in_one_pack(methods: list[str], pack: str, jobs: int) ->
     assert all(len({pack_key(trial, PLUGINS) for trial in part}) == 1 for part in packs)
 
 
+def test_rows_that_run_alone_take_turns_unless_the_trials_of_a_seed_share_a_start() -> None:
+    warm = Start("warmup", 1, 1e-3)
+    starts = [("ft", Start()), ("bitfit", Start()), ("warmup_only", warm)]
+    trials = [changed(method=name, start=start, seed=seed) for name, start in starts for seed in range(3)]
+    order = [(trial.method, trial.seed) for (trial,) in make_packs(trials, PLUGINS, "off", 2)]
+    assert order == [
+        *(("ft", 0), ("bitfit", 0)),
+        *(("warmup_only", 0), ("warmup_only", 1), ("warmup_only", 2)),
+        *(("ft", 1), ("bitfit", 1), ("ft", 2), ("bitfit", 2)),
+    ]
+
+
+def test_packs_begin_with_different_rows() -> None:
+    trials = [changed(method=method, seed=seed) for method in ("lora", "dora", "vera", "pissa") for seed in range(2)]
+    packs = make_packs(trials, PLUGINS, "auto", 2)
+    assert [[(trial.method, trial.seed) for trial in part] for part in packs] == [
+        [("lora", 0), ("dora", 0), ("vera", 0), ("pissa", 0)],
+        [("vera", 1), ("pissa", 1), ("lora", 1), ("dora", 1)],
+    ]
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5"])
 def test_a_pack_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--pack"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,18 +32,20 @@ def check_pack(text: str) -> None:
 def make_packs(trials: Sequence[Trial], plugins: Plugins, pack: str, jobs: int) -> list[Pack]:
     """Trials in packs, each trial once; those of one pack have one backbone, start and shape of a step.
 
-    Packs come before the trials that run alone, so that these fill the gaps at the end.
+    Packs come before the trials that run alone, so that these fill the gaps at the end. What the trials of a row share
+    (decompositions, counts of FLOPs) should not be computed by two processes at once: packs begin with different rows,
+    and rows that run alone take turns, seed by seed.
     """
     groups: dict[str, list[Trial]] = {}
-    alone: list[Pack] = []
+    alone: list[Trial] = []
     for trial in trials:
         key = None if pack in ("off", "1") else pack_key(trial, plugins)
         if key is None:
-            alone.append((trial,))
+            alone.append(trial)
         else:
             groups.setdefault(key, []).append(trial)
     packs = [part for group in groups.values() for part in _cut(_neighbours(group), _size(len(group), pack, jobs))]
-    return sorted(packs, key=len, reverse=True) + alone
+    return sorted(packs, key=len, reverse=True) + [(trial,) for trial in _in_turns(alone)]
 
 
 def pack_key(trial: Trial, plugins: Plugins) -> str | None:
@@ -79,4 +82,21 @@ def _size(trials: int, pack: str, jobs: int) -> int:
 
 
 def _cut(trials: Sequence[Trial], size: int) -> list[Pack]:
-    return [tuple(trials[first : first + size]) for first in range(0, len(trials), size)]
+    """Packs of `size`, each beginning elsewhere in the order of rows."""
+    parts = [trials[first : first + size] for first in range(0, len(trials), size)]
+    begins = [number * len(part) // len(parts) for number, part in enumerate(parts)]
+    return [(*part[begin:], *part[:begin]) for part, begin in zip(parts, begins, strict=True)]
+
+
+def _in_turns(trials: Sequence[Trial]) -> list[Trial]:
+    """The first trial of every row, then the second ones: a plan that is stopped leaves rows with the same seeds.
+
+    Not where the trials of a seed share a start: all but one would wait for it.
+    """
+    met: Counter[str] = Counter()
+    turns = []
+    for trial in trials:
+        row = dataclasses.replace(trial, seed=0).id
+        turns.append(met[row] if trial.start.kind == "pretrained" else 0)
+        met[row] += 1
+    return [trial for _, trial in sorted(zip(turns, trials, strict=True), key=lambda item: item[0])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ LOST = "lost"
 """A worker's last word when its device is lost to it, with the record of the trial that did it, if that is known."""
 READY = "ready"
 """What a worker says when its libraries are loaded: from here on a trial's time counts."""
+
+IDLE_SECONDS = 0.1
+"""Who has no order so soon after its start will train later."""
 
 Runner = Callable[[Sequence[Trial], Settings, Listener], None]
 """Runs the trials of a pack to their ends, as `harness.pack.run.run_trials` does."""
@@ -52,6 +56,9 @@ def serve(pipe: Connection, settings: Settings) -> None:
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before torch is imported
     install()  # logs of this process too
     end_with_the_parent()
+    if not pipe.poll(IDLE_SECONDS):
+        with contextlib.suppress(Exception):  # which the first order meets again
+            _ordinary_runner()  # another worker checks the plan meanwhile: what trials need is loaded when they come
     while True:
         try:
             order: Training | Call = pipe.recv()

@@ -82,7 +82,8 @@ def _key(bench: Bench, stage: Stage) -> str:
     """
     trial = bench.trial
     facts = [asdict(trial.backbone), bench.task.kind, trial.method, trial.parameters, trial.recipe.precision]
-    return json.dumps([*facts, min(2, _rows(bench, stage)), _shapes(stage.model)], sort_keys=True)
+    place = [stage.device.type, min(2, _rows(bench, stage)), _shapes(stage.model)]
+    return json.dumps([*facts, *place], sort_keys=True)
 
 
 def _shapes(model: nn.Module) -> str:

@@ -40,11 +40,11 @@ def flops_by_length(
 ) -> LengthCost:
     """Count `step` on one and on two rows of batches of three lengths; fit `LengthCost`.
 
-    The lengths are those of the shortest, a middle and the longest batch; where fewer than three differ, the shortest
-    is cut short too. A few rows suffice because FLOPs are linear in their number, and exactly quadratic in the length:
-    whichever batches are given, the same comes out. Gradients, RNG state and training mode are put back. Attention runs
-    in its plain form while counting: the fused kernels are invisible to the counter on the CPU, and their recomputation
-    in backward would count as work on a GPU.
+    The lengths are those of the shortest, a middle and the longest batch; where fewer than three differ, the longest is
+    taken cut short too. A few rows suffice because FLOPs are linear in their number, and exactly quadratic in the
+    length: whichever batches are given, the same comes out. Gradients, RNG state and training mode are put back.
+    Attention runs in its plain form while counting: the fused kernels are invisible to the counter on the CPU, and
+    their recomputation in backward would count as work on a GPU.
 
     batches: real ones, tensors [rows, ...] on the model's device, `input_ids` [rows, padded length] among them.
     training: count with the model in training mode and gradients; else in evaluation mode under inference mode.

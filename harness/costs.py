@@ -14,8 +14,8 @@ from torch import nn
 from harness import data, loop, measure
 from harness.bench import Bench, Stage
 from harness.flops import LengthCost
-from harness.known_figures import KnownFigures
-from harness.provenance import ships
+from harness.known_counts import KnownCounts
+from harness.provenance import sources_have
 from harness.records import Costs
 
 NO_MODEL = Costs(train_flops=0.0, inference_flops_per_example=0.0, train_seconds=0.0, adapter_bytes=0)
@@ -98,17 +98,17 @@ def _may_share(bench: Bench) -> bool:
 
     Only of methods that ship are all sources known. Processes that hold one model together must all count, or none.
     """
-    return bench.trial.recipe.shards == 1 and ships(type(bench.method))
+    return bench.trial.recipe.shards == 1 and sources_have(type(bench.method))
 
 
 def _known(bench: Bench, stage: Stage, key: str) -> StepCosts:
     """What some process has counted, else what this one counts, for those that come."""
-    figures = KnownFigures(bench.settings.cache_root)
-    found = figures.get("step costs", key)
+    counts = KnownCounts(bench.settings.cache_root)
+    found = counts.get("step costs", key)
     if found is not None:
         return StepCosts(found["train"] and _length_cost(found["train"]), _length_cost(found["inference"]))
     counted = _count(bench, stage)
-    figures.add(asdict(counted), "step costs", key)
+    counts.add(asdict(counted), "step costs", key)
     return counted
 
 

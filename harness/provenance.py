@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import inspect
 import os
 import platform
 import re
@@ -15,7 +14,7 @@ from typing import Any
 from harness import __version__
 from harness.errors import UserError
 from harness.settings import Settings
-from harness.source_hashes import files_sha256
+from harness.source_hashes import files_sha256, source_file
 
 LIBRARIES = (
     "accelerate",
@@ -168,13 +167,10 @@ def sources_sha256() -> str:
     return files_sha256((file for room in SOURCES for file in (PROJECT / room).rglob("*.py")), PROJECT)
 
 
-def ships(cls: type[Any]) -> bool:
-    """Whether a plugin's file is one of the project's own: `sources_sha256` tells when it changes."""
-    try:
-        file = inspect.getsourcefile(cls)
-    except (OSError, TypeError):
-        return False
-    return file is not None and any(Path(file).resolve().is_relative_to(PROJECT / room) for room in SOURCES)
+def sources_have(cls: type[Any]) -> bool:
+    """Whether a plugin's file is one of those: `sources_sha256` tells when it changes."""
+    file = source_file(cls)
+    return file is not None and any(file.resolve().is_relative_to(PROJECT / room) for room in SOURCES)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from harness.database import Database
 from harness.errors import UserError
 from harness.rows import unpack
 from harness.schema import SCHEMA_VERSION, VERSION_TABLE, Base
+from harness.whole_files import check_new
 
 OF_RUNS = ("scores", "losses", "predictions")
 """Tables that belong to a run, whole or not at all."""
@@ -57,10 +58,7 @@ def salvage(damaged: Path, new: Path) -> Salvaged:
     """
     if not damaged.is_file():
         raise UserError(f"there is no file '{damaged}'.")
-    if new.exists():
-        raise UserError(f"'{new}' is there already; name a file that is not.")
-    if not new.absolute().parent.is_dir():
-        raise UserError(f"the folder of '{new}' does not exist; create it or name another file.")
+    check_new(new)
     with damaged.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise UserError(f"'{damaged}' does not begin like an SQLite database: nothing in it can be read.")

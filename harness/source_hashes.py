@@ -45,11 +45,17 @@ def rows_sha256(frame: pd.DataFrame) -> str:
 @functools.cache
 def source_sha256(cls: type[Any]) -> str | None:
     """Hash of the file that defines a plugin; None if there is no such file any more."""
+    file = source_file(cls)
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def source_file(cls: type[Any]) -> Path | None:
+    """The file that defines a plugin; None if there is no such file any more."""
     try:
-        file = inspect.getsourcefile(cls)
-        return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        name = inspect.getsourcefile(cls)
     except (OSError, TypeError):
         return None
+    return Path(name) if name is not None and Path(name).is_file() else None
 
 
 def tokenizer_sha256(tokenizer: Any) -> str | None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
@@ -21,14 +23,24 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.tmp")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        os.chmod(temporary, mode)  # libraries put a file of their owner's alone in its place
         if durable:
             _sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_new(path: Path) -> None:
+    """Raise UserError unless a file can be made there, none being there yet."""
+    if path.exists():
+        raise UserError(f"{path} exists already; name another file.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"the folder of {path} does not exist; create it or name another file.")
 
 
 def tell_damage(path: Path) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from harness.tensor_files import write_tensors
 from harness.whole_files import replacing
 
 
@@ -45,6 +47,11 @@ def _interrupted(file: Path) -> None:
     with replacing(file) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
+
+
+def test_libraries_that_put_a_file_of_their_own_in_its_place_do_not_hide_it(file: Path, group_may_read: None) -> None:
+    assert write_tensors(file, {"weight": torch.zeros(2)}, {})
+    assert file.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -19,7 +19,7 @@ from harness.redaction import redacted
 from harness.schema import SCHEMA_VERSION
 from harness.store import RunDetails, Store
 from harness.trial import Trial
-from harness.whole_files import replacing
+from harness.whole_files import check_new, replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -64,10 +64,7 @@ def write_bundle(store: Store, run_ids: Sequence[str], file: Path, origin: str |
 
     `origin` names who made the runs that were run into this database; those that came in a bundle keep theirs.
     """
-    if file.exists():
-        raise UserError(f"{file} exists already; name another file.")
-    if not file.absolute().parent.is_dir():
-        raise UserError(f"the folder of {file} does not exist; create it or name another file.")
+    check_new(file)
     arrays: dict[str, bytes] = {}
 
     def keep(values: list[Any]) -> str:

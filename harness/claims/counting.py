@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from harness.claims.findings import Finding
 from harness.errors import UserError, unknown
-from harness.known_figures import KnownFigures
+from harness.known_counts import KnownCounts
 from harness.plugins import Plugins, discover, make_method
 from harness.printed import PrintedNumber
 from harness.settings import Settings
@@ -53,7 +53,7 @@ def counted(claim: Count) -> int:
     # Nobody's own folders: a local model of the same name may have other dimensions.
     settings = Settings(data_root=None, models_root=None, device="cpu")
     what = (find_shipped(claim.backbone), claim.method, sorted(claim.parameters.items()), claim.counted)
-    known = KnownFigures(settings.cache_root)
+    known = KnownCounts(settings.cache_root)
     number = known.get(*what)
     if number is None:
         number = _count(claim, settings)

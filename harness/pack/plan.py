@@ -32,9 +32,8 @@ def check_pack(text: str) -> None:
 def make_packs(trials: Sequence[Trial], plugins: Plugins, pack: str, jobs: int) -> list[Pack]:
     """Trials in packs, each trial once; those of one pack have one backbone, start and shape of a step.
 
-    Packs come before the trials that run alone, so that these fill the gaps at the end. What the trials of a row share
-    (decompositions, counts of FLOPs) should not be computed by two processes at once: packs begin with different rows,
-    and rows that run alone take turns, seed by seed.
+    Packs come before the trials that run alone, so that these fill the gaps at the end. What trials share should not be
+    computed by two processes at once: packs begin with different rows, and trials that run alone take turns.
     """
     groups: dict[str, list[Trial]] = {}
     alone: list[Trial] = []
@@ -56,7 +55,7 @@ def pack_key(trial: Trial, plugins: Plugins) -> str | None:
     special = recipe.packing or recipe.cache_prefix or recipe.shards > 1
     if not method.packable or updates or special or moved:
         return None
-    own = [] if start.kind == "pretrained" else [trial.task, trial.train_size, trial.seed]
+    own = [] if start.kind == "pretrained" else _start_rows(trial)
     parts = [dataclasses.asdict(trial.backbone), _shape(plugins.tasks[trial.task]), _shared(recipe)]
     return json.dumps([*parts, settings_of(start), own], sort_keys=True)
 
@@ -89,14 +88,23 @@ def _cut(trials: Sequence[Trial], size: int) -> list[Pack]:
 
 
 def _in_turns(trials: Sequence[Trial]) -> list[Trial]:
-    """The first trial of every row, then the second ones: a plan that is stopped leaves rows with the same seeds.
-
-    Not where the trials of a seed share a start: all but one would wait for it.
-    """
+    """The first of the trials that share something, then the second ones: by then it has been computed."""
     met: Counter[str] = Counter()
     turns = []
     for trial in trials:
-        row = dataclasses.replace(trial, seed=0).id
-        turns.append(met[row] if trial.start.kind == "pretrained" else 0)
-        met[row] += 1
+        shared = _computed_once(trial)
+        turns.append(met[shared])
+        met[shared] += 1
     return [trial for _, trial in sorted(zip(turns, trials, strict=True), key=lambda item: item[0])]
+
+
+def _computed_once(trial: Trial) -> str:
+    """Equal for trials of one row (decompositions, counts of FLOPs), or of one start where that is trained first."""
+    if trial.start.kind == "pretrained":
+        return dataclasses.replace(trial, seed=0).id
+    return json.dumps([dataclasses.asdict(trial.backbone), settings_of(trial.start), _start_rows(trial)])
+
+
+def _start_rows(trial: Trial) -> list[Any]:
+    """What a trained start depends on beside its settings."""
+    return [trial.task, trial.train_size, trial.seed]

@@ -157,7 +157,7 @@ def test_what_is_no_database_is_not_salvaged(content: bytes, message: str, tmp_p
     (tmp_path / "x.db").write_bytes(content)
     with pytest.raises(UserError, match=message):
         salvage(tmp_path / "x.db", tmp_path / "new.db")
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="exists already"):
         salvage(tmp_path / "x.db", tmp_path / "x.db")
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.db"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness import counts, known_figures
+from harness import counts, known_counts
 from harness.claims.counting import Count, counted
-from harness.known_figures import KnownFigures
+from harness.known_counts import KnownCounts
 from harness.printed import PrintedNumber
 
 CLAIM = Count(PrintedNumber("92,160"), "roberta-base", "lora", {"r": 2, "targets": "q,v"})
@@ -23,7 +23,7 @@ NUMBER = 12 * 2 * 2 * (768 + 768)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty one."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-    return tmp_path / "figures"
+    return tmp_path / "counts"
 
 
 @pytest.fixture
@@ -42,16 +42,16 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def file(cache: Path) -> Path:
-    """The file of one figure."""
+    """The file of one count."""
     counted(CLAIM)
     (made,) = cache.iterdir()
     return made
 
 
-def test_what_was_counted_is_not_counted_counted(made: list[str], cache: Path) -> None:
+def test_what_was_counted_is_not_counted_again(made: list[str], cache: Path) -> None:
     assert (counted(CLAIM), counted(CLAIM)) == (NUMBER, NUMBER)
     assert made == ["lora"]
-    assert [json.loads(file.read_text())["figure"] for file in cache.iterdir()] == [NUMBER]
+    assert [json.loads(file.read_text())["count"] for file in cache.iterdir()] == [NUMBER]
 
 
 def test_every_part_of_a_claim_is_told_apart(made: list[str]) -> None:
@@ -70,7 +70,7 @@ def test_every_part_of_a_claim_is_told_apart(made: list[str]) -> None:
 
 def test_counts_of_other_sources_are_not_believed(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     counted(CLAIM)
-    monkeypatch.setattr(known_figures, "_made_with", lambda: "others")
+    monkeypatch.setattr(known_counts, "_made_with", lambda: "others")
     assert (counted(CLAIM), counted(CLAIM)) == (NUMBER, NUMBER)
     assert made == ["lora", "lora"]
 
@@ -85,9 +85,7 @@ def test_a_count_that_was_changed_in_the_file_is_not_believed(
     assert capsys.readouterr().err == f"{file} is damaged: it is left out and made anew\n"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", "null", "\x00", '{"figure": null}', '{"sha256": 1, "figure": 2}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "\x00", '{"count": null}', '{"sha256": 1, "count": 2}'])
 def test_a_damaged_file_is_made_anew(text: str, file: Path, made: list[str]) -> None:
     file.write_text(text)
     assert (counted(CLAIM), counted(CLAIM)) == (NUMBER, NUMBER)
@@ -100,7 +98,7 @@ def test_where_nothing_can_be_written_counts_are_made_all_the_same(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
     assert counted(CLAIM) == NUMBER
-    assert KnownFigures(tmp_path / "file").get("anything") is None
+    assert KnownCounts(tmp_path / "file").get("anything") is None
 
 
 def test_a_full_disk_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,8 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     if not out.current("about.html", "about"):
         out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
     _for_hosts(out, base_url)
-    files = out.finish()
-    return Site(tuple(sorted(files, key=lambda path: path != folder / "index.html")), out.written)
+    files, first = out.finish(), folder / "index.html"
+    return Site(tuple(sorted(files, key=lambda path: path != first)), out.written)
 
 
 def _for_hosts(out: Folder, base_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ LOST = "lost"
 READY = "ready"
 """What a worker says when its libraries are loaded: from here on a trial's time counts."""
 
+LIBRARIES = ("transformers.models.auto.modeling_auto", "transformers.modeling_layers", "harness.metric_modules")
+"""What the runner's modules import only when a model is loaded or a prediction is scored."""
 IDLE_SECONDS = 0.1
 """Who has no order so soon after its start will train later."""
 
@@ -119,6 +122,9 @@ def _run(order: Training, settings: Settings, piped: _Piped) -> None:
 
 
 def _ordinary_runner() -> Runner:
-    from harness.pack.run import run_trials  # loads torch, which takes a while
+    """Loads all that training and scoring import, which takes a while: no trial's time is to be spent on it."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    from harness.pack.run import run_trials
 
     return run_trials

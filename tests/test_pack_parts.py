@@ -219,6 +219,14 @@ def test_packs_begin_with_different_rows() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("count", "jobs", "sizes"), [(120, 2, [30] * 4), (65, 2, [17, 17, 17, 14]), (33, 1, [17, 16]), (6, 4, [2, 2, 2])]
+)
+def test_no_process_is_left_with_a_pack_more_than_the_others(count: int, jobs: int, sizes: list[int]) -> None:
+    trials = [changed(seed=seed) for seed in range(count)]
+    assert [len(part) for part in make_packs(trials, PLUGINS, "auto", jobs)] == sizes
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5"])
 def test_a_pack_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--pack"):

@@ -77,7 +77,8 @@ def _neighbours(trials: Sequence[Trial]) -> list[Trial]:
 def _size(trials: int, pack: str, jobs: int) -> int:
     if pack.isdecimal():
         return int(pack)
-    return min(MOST_TOGETHER, -(-trials // jobs))
+    rounds = -(-trials // (MOST_TOGETHER * jobs))  # each process gets as many packs as the others, of one size
+    return -(-trials // (rounds * jobs))
 
 
 def _cut(trials: Sequence[Trial], size: int) -> list[Pack]:

@@ -8,14 +8,13 @@ Each axis is varied alone, LoRA on made-up MRPC rows, one grid for each point, -
 up and down in turn; a point is the smallest of its rounds, for whatever else runs only adds. Time should grow along a
 line: printed are the line of least squares and the largest distance of a point from it, in shares of the largest
 value. Resident memory of the process is read whenever a trial of the largest grid has finished; over the trials after
-the first quarter its line should stay flat. "depth" counts layers of random weights in the backbone's other dimensions.
+the first quarter it should stay flat. "depth" counts layers of random weights in the backbone's other dimensions.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -71,13 +70,8 @@ def table(lines: Sequence[common.Line]) -> common.Table:
 
 def memory(run: GridRun) -> tuple[common.Line | None, common.Target]:
     """Resident memory over finished trials, and whether it stays flat after the first quarter."""
-    settled = tuple(enumerate(run.memory))[len(run.memory) // 4 :]
-    growth = None
-    if len(settled) > 1:
-        # along a line: what a trial leaves until the next one begins differs from trial to trial
-        slope, start = statistics.linear_regression(*zip(*settled, strict=True))
-        first, last = (start + slope * number for number in (settled[0][0], settled[-1][0]))
-        growth = last / first - 1
+    settled = run.memory[len(run.memory) // 4 :]
+    growth = max(settled) / settled[0] - 1 if settled else None
     target = common.Target(
         f"growth of resident memory after the first quarter of {len(run.memory)} trials",
         f"at most {FLAT:.0%}",

@@ -174,21 +174,28 @@ def _markdown(table: Table) -> list[str]:
 
 def drawing(line: Line) -> str:
     """Points and fitted line as SVG text, on white, for a page that may be dark."""
-    import altair as alt
-    import pandas as pd
     import vl_convert
 
     intercept, slope = line.fit
-    points = pd.DataFrame(line.points, columns=["x", "y"])
-    ends = pd.DataFrame({"x": [points["x"].min(), points["x"].max()]}).assign(
-        y=lambda frame: intercept + slope * frame["x"]
-    )
-    axes = {"x": alt.X("x:Q", title=line.x), "y": alt.Y("y:Q", title=line.y, scale=alt.Scale(zero=True))}
-    layers = alt.layer(
-        alt.Chart(ends).mark_line(color="#888", strokeDash=[4, 3]).encode(**axes),
-        alt.Chart(points).mark_point(color="#1f5fa8", filled=True, size=50).encode(**axes),
-    )
-    svg: str = vl_convert.vegalite_to_svg(layers.properties(width=420, height=200, background="white").to_dict())
+    at = [x for x, _ in line.points]
+    ends = [{"x": x, "y": intercept + slope * x} for x in (min(at), max(at))]
+    axes = {
+        "x": {"field": "x", "type": "quantitative", "title": line.x},
+        "y": {"field": "y", "type": "quantitative", "title": line.y, "scale": {"zero": True}},
+    }
+    fitted = {"type": "line", "color": "#888", "strokeDash": [4, 3]}
+    measured = {"type": "point", "color": "#1f5fa8", "filled": True, "size": 50}
+    described = {
+        "width": 420,
+        "height": 200,
+        "background": "white",
+        "encoding": axes,
+        "layer": [
+            {"data": {"values": ends}, "mark": fitted},
+            {"data": {"values": [{"x": x, "y": y} for x, y in line.points]}, "mark": measured},
+        ],
+    }
+    svg: str = vl_convert.vegalite_to_svg(described)
     return svg
 
 

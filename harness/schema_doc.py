@@ -34,7 +34,7 @@ INTRODUCTION = f"""# The database
 
 Schema version {SCHEMA_VERSION} (kept in the table `{VERSION_TABLE}`). An SQLite file in WAL mode, or PostgreSQL.
 One run is one transaction. Runs are appended, never edited. Unknown is NULL; no NaN or infinity is stored.
-Derived numbers (the score of a run, the epoch that counts) are not stored: `harness.scoring` computes them.
+Derived numbers (the score of a run, the epoch that counts) are not stored: `harness.protocols` defines them.
 
 ```python
 import pandas, sqlalchemy

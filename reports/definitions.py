@@ -19,12 +19,12 @@ class Definition:
 
 def definitions() -> dict[str, Any]:
     """What the page's template takes."""
-    from harness import scoring
+    from harness import protocols
     from harness.measure import DEFINITIONS
 
     return {
-        "scores": paragraphs(scoring)[1:],
-        "protocols": [Definition(name, name, paragraphs(choose)) for name, choose in scoring.PROTOCOLS.items()],
+        "scores": paragraphs(protocols)[1:],
+        "protocols": [Definition(name, name, paragraphs(choose)) for name, choose in protocols.PROTOCOLS.items()],
         "quantities": [Definition(name, name, paragraphs(function)) for name, function in DEFINITIONS.items()],
     }
 

@@ -10,12 +10,13 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
 from harness import __version__, schema
 from harness.canary import canary_seconds
+from harness.rows import plain_rows
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -25,16 +26,14 @@ SOURCES = ("reports/**/*", "harness/*.py", "harness/stats/*.py", "harness/claims
 """What decides how a page looks beside the database: a change of any of these builds all pages anew."""
 
 
-@dataclass(frozen=True)
-class Sibling:
+class Sibling(NamedTuple):
     """Another run of the same trial."""
 
     id: str
     status: str
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A run, where its trial stands as (suite, grid, label), and all runs of the trial, the oldest first."""
 
     id: str
@@ -83,9 +82,9 @@ def take_inventory(store: Store) -> Inventory:
         ordered = sa.select(*columns).order_by(
             member.suite, member.position, member.trial_id, member.grid, member.label
         )
-        members = [tuple(row) for row in connection.execute(ordered)]
+        members = plain_rows(connection, ordered)
         query = sa.select(run.trial_id, run.id, run.status).order_by(run.trial_id, run.started_at, run.id)
-        runs = [tuple(row) for row in connection.execute(query)]
+        runs = plain_rows(connection, query)
     of_trial: dict[str, list[Sibling]] = defaultdict(list)
     for trial, run_id, status in runs:
         of_trial[trial].append(Sibling(run_id, status))
@@ -94,6 +93,7 @@ def take_inventory(store: Store) -> Inventory:
     for suite, grid, label, trial in members:
         places[trial].append((suite, grid, label))
         of_suite[suite].append((grid, label, trial, [sibling.id for sibling in of_trial.get(trial, ())]))
+    titles = digest([head[:2] for head in heads])
     common = digest(described, sorted(canary_seconds(store).items()))
     stored = {
         found.id: Stored(found.id, tuple(sorted(places.get(trial, ()))), tuple(siblings))
@@ -102,6 +102,6 @@ def take_inventory(store: Store) -> Inventory:
     }
     return Inventory(
         {head[0]: digest(common, head, of_suite[head[0]]) for head in heads},
-        {run_id: digest(common, found) for run_id, found in stored.items()},
+        {run_id: digest(common, titles, found) for run_id, found in stored.items()},
         stored,
     )

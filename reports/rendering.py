@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from harness import __version__
+from harness.settings import default_cache_root
 from reports import formats
 from reports.assets import POLICY, SCRIPTS, STYLES
 from reports.commands import run_again
@@ -63,9 +66,27 @@ def _renderer(has_claims: bool, base_url: str) -> Renderer:
     return Renderer(has_claims, base_url)
 
 
+class _Compiled(jinja2.FileSystemBytecodeCache):
+    """Compiled templates, as Python keeps compiled modules; where no file can be read or written, none are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(str(folder))
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
+        bytecode_cache=_Compiled(default_cache_root() / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -8,13 +8,14 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from harness.records import MethodInfo, TaskInfo
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from harness.result_rows import Table
     from harness.standings import Standing
     from harness.store import Store
 
@@ -26,7 +27,7 @@ PLANNED = "planned"
 class Row:
     """One trial's place in a suite and its latest good run (or, without one, its latest bad one).
 
-    The field names are the column names of `harness.scoring.results`, which defines the scores.
+    The field names are the column names of `harness.result_rows`; `harness.protocols` defines the scores.
     """
 
     suite: str
@@ -138,10 +139,10 @@ def load_suite(store: Store, name: str) -> SuiteRows:
 
 
 def _suites(store: Store, name: str | None) -> list[SuiteRows]:
-    from harness.scoring import results  # brings pandas, which the other rooms' --help must not wait for
+    from harness.result_rows import result_rows  # brings the database, which --help must not wait for
 
     by_suite: dict[str, list[Row]] = defaultdict(list)
-    for row in rows_from_frame(results(store, name)):
+    for row in rows_from_table(result_rows(store, name)):
         by_suite[row.suite].append(row)
     methods = {method.name: method for method in store.methods()}
     tasks = {(task.name, task.version): task for task in store.tasks()}
@@ -151,15 +152,18 @@ def _suites(store: Store, name: str | None) -> list[SuiteRows]:
     ]
 
 
-def rows_from_frame(frame: pd.DataFrame) -> list[Row]:
-    """Typed rows of a frame made by `harness.scoring.results`, in its order."""
-    chosen = frame[list(COLUMNS)].assign(
-        started_at=frame["started_at"].map(_iso),
-        status=frame["status"].fillna(PLANNED),
-        reason=frame["reason"].fillna(""),
-    )
-    plain = chosen.astype(object).where(chosen.notna(), None)
-    return [Row(*values) for values in plain.itertuples(index=False, name=None)]
+def rows_from_table(table: Table) -> list[Row]:
+    """Typed rows of what `harness.result_rows` reads, in its order."""
+    names = list(table.types)
+    chosen = itemgetter(*(names.index(name) for name in COLUMNS))
+    status, reason, started = (COLUMNS.index(name) for name in ("status", "reason", "started_at"))
+    rows = []
+    for values in map(list, map(chosen, table.rows)):
+        values[status] = values[status] or PLANNED
+        values[reason] = values[reason] or ""
+        values[started] = values[started] and datetime.fromisoformat(values[started]).isoformat()
+        rows.append(Row(*values))
+    return rows
 
 
 def rows_as_records(rows: Sequence[Row], standings: RowStandings) -> list[dict[str, Any]]:
@@ -193,8 +197,3 @@ def rows_as_csv(rows: Sequence[Row], standings: RowStandings) -> str:
     writer.writeheader()
     writer.writerows(rows_as_records(rows, standings))
     return text.getvalue()
-
-
-def _iso(time: Any) -> str | None:
-    """A time as text; None for None and NaT."""
-    return time.isoformat() if time == time and time is not None else None

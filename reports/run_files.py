@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.folder import Folder
-from reports.inventory import Inventory, Stored, digest
+from reports.inventory import Inventory, Stored
 from reports.names import run_file
 from reports.rendering import Renderer
 from reports.runs import BATCH, run_pages
@@ -26,9 +26,7 @@ class RunFiles:
     def __init__(self, store: Store, inventory: Inventory, out: Folder, render: Renderer) -> None:
         self._out, self._render = out, render
         self._titles = {suite.name: suite.title for suite in store.suites()}
-        named = digest(sorted(self._titles.items()))
-        inputs = {run_id: digest(found, named) for run_id, found in inventory.runs.items()}
-        self._inputs = {run_id: key for run_id, key in inputs.items() if not out.current(run_file(run_id), key)}
+        self._inputs = {run: key for run, key in inventory.runs.items() if not out.current(run_file(run), key)}
         self._wanted = [inventory.stored[run_id] for run_id in self._inputs]
         self._parts: list[tuple[Sequence[Stored], Begun[dict[str, int]]]] = []
 

@@ -16,12 +16,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.protocols import PROTOCOLS
 from reports import wide
 from reports.assets import asset_files
 from reports.claims import ClaimLine, by_paper
 from reports.definitions import definitions, paragraphs
 from reports.folder import Folder
 from reports.inventory import Inventory, code_digest, digest, take_inventory
+from reports.plots import engine
 from reports.rendering import ERRORS, Renderer
 from reports.run_files import RunFiles
 from reports.second_process import Begun, SecondProcess, second_process
@@ -71,11 +73,11 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     for name, content in asset_files().items():
         if not out.current(name, inputs := digest(content)):
             out.write(name, inputs, content)
-    runs = RunFiles(store, inventory, out, render)
-    with second_process(store, runs.many) as second:
+    runs, kept = RunFiles(store, inventory, out, render), _kept(inventory, out)
+    with engine.ahead(None in kept.values()), second_process(store, runs.many) as second:
         judged = _begin_claims(inventory, claims, out, second)
         runs.begin(second)
-        summaries = [_suite(store, inventory, name, out, render) for name in inventory.suites]
+        summaries = [known or _suite(store, inventory, name, out, render) for name, known in kept.items()]
         if judged is not None:
             inputs, lines = judged
             context: dict[str, Any] = {"here": "claims", "claims": by_paper(list(lines.result()))}
@@ -107,24 +109,44 @@ def _for_hosts(out: Folder, base_url: str) -> None:
         out.write("sitemap.xml", inputs, text)
 
 
+def _kept(inventory: Inventory, out: Folder) -> dict[str, SuiteSummary | None]:
+    """The summaries of the suites whose files stay as they are, None for those of which something has changed."""
+    found: dict[str, SuiteSummary | None] = {}
+    for name in inventory.suites:
+        noted, inputs = out.note(_note(name)), _inputs(inventory, name)
+        same = noted is not None and noted["inputs"] == inputs
+        found[name] = from_plain(noted["summary"]) if same and _all_current(noted["files"], inputs, out) else None
+    return found
+
+
+def _all_current(files: Sequence[str], inputs: str, out: Folder) -> bool:
+    return all(out.current(file, inputs) for file in files)
+
+
 def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:
-    """Build a suite's files, or keep them if nothing of it has changed. Its summary."""
-    search = name + SEARCH if name + SEARCH in inventory.suites else None
-    inputs = digest(inventory.suites[name], inventory.suites.get(search or ""))
-    noted = out.note(f"suite {name}")
-    if noted is not None and noted["inputs"] == inputs and all(out.current(file, inputs) for file in noted["files"]):
-        return from_plain(noted["summary"])
-    from harness.scoring import PROTOCOLS  # brings pandas, SciPy and Altair, which an unchanged site can do without
-    from reports import suites
+    """Build a suite's files. Its summary."""
+    from reports import suites  # brings NumPy and SciPy, which an unchanged site can do without
 
     notes = {protocol: paragraphs(choose)[0] for protocol, choose in PROTOCOLS.items()}
-    suite = suites.load(store, name, notes, search)
-    files = []
+    suite = suites.load(store, name, notes, _search(inventory, name))
+    files, inputs = [], _inputs(inventory, name)
     for path, content in suites.files(suite, render):
         files.append(path)
         out.write(path, inputs, content)
-    out.set_note(f"suite {name}", {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
+    out.set_note(_note(name), {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
     return suite.summary
+
+
+def _note(suite: str) -> str:
+    return f"suite {suite}"
+
+
+def _inputs(inventory: Inventory, suite: str) -> str:
+    return digest(inventory.suites[suite], inventory.suites.get(_search(inventory, suite) or ""))
+
+
+def _search(inventory: Inventory, suite: str) -> str | None:
+    return suite + SEARCH if suite + SEARCH in inventory.suites else None
 
 
 def _begin_claims(

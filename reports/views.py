@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.protocols import PROTOCOLS
 from reports.cells import (
     EMPTY,
     UNKNOWN,
@@ -26,9 +27,6 @@ from reports.cells import (
     start_shares,
 )
 from reports.rows import PLANNED, Row, SuiteRows
-
-PROTOCOLS = ("last", "selected", "optimistic")
-"""How a run's epoch is chosen, as `harness.scoring.PROTOCOLS` defines; a suite's `rank_by` names the one in use."""
 
 MAIN = "main"
 """The grid that a suite's first table is made of."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
 from factories import fill, make_record, make_scores
 from hypothesis import given
@@ -23,8 +22,8 @@ from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import f1_score
 
+from harness.protocols import Scored, selected_epoch
 from harness.records import Predictions
-from harness.scoring import selected_epoch
 from harness.standings import Place, Standing, standings
 from harness.stats.budgets import expected_best
 from harness.stats.ranks import RankRange
@@ -437,8 +436,9 @@ def test_without_costs_there_are_no_bars() -> None:
 
 def test_the_dotted_epoch_is_the_selected_one() -> None:
     scores = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.7, 4: 0.6}
-    frame = pd.DataFrame({"run_id": "r", "epoch": list(scores), "select": list(scores.values()), "score": 0.5})
-    chosen = int(selected_epoch(frame[frame["epoch"] > 0])["epoch"].iloc[0])
+    found = selected_epoch([Scored(epoch, 0.5, select) for epoch, select in scores.items() if epoch > 0])
+    assert found is not None
+    chosen = found.epoch
     chart = score_course({"select accuracy": list(scores.items()), "test accuracy": [(1, 0.5), (2, 0.4)]})
     assert chart is not None
     assert chart.caption == f"Dotted: epoch {chosen}, which select chooses."

@@ -12,8 +12,9 @@ import pytest
 from factories import METHODS, TASKS, fill, make_record, make_scores, make_suite, make_trial
 
 from harness.errors import UserError
+from harness.protocols import PROTOCOLS
 from harness.records import Score
-from harness.scoring import PROTOCOLS, results, scores
+from harness.scoring import results, scores
 from harness.store import Store, open_store
 
 

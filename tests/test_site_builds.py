@@ -87,6 +87,25 @@ def test_without_a_usable_cache_everything_is_made_into_the_same_bytes(place: Pa
     assert content(place / "site") == before
 
 
+@pytest.mark.parametrize("kept", ["whole", "spoiled", "nowhere"])
+def test_compiled_templates_that_cannot_be_used_are_made_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HARNESS_CACHE", str(cache / "file" if kept == "nowhere" else cache))
+    if kept == "nowhere":
+        cache.mkdir()
+        (cache / "file").write_text("no folder")
+    build(place / "board.db", place / "first")
+    compiled = list(cache.glob("templates/*"))
+    assert bool(compiled) == (kept != "nowhere")
+    if kept == "spoiled":
+        for file in compiled:
+            file.write_bytes(file.read_bytes()[:-20])
+    build(place / "board.db", place / "again")
+    assert content(place / "again") == content(place / "site")
+
+
 def test_another_code_makes_everything_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "code_digest", lambda: "another")
     assert build(place / "board.db", place / "site").written == len(content(place / "site")) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness.metric_modules import MODULES
 from harness.metrics import METRIC_NAMES
 from harness.records import UNPARSED
 from harness.stats.corpus import METRICS, Array, Values, weighted_scores
-from harness.stats.resampling import Split, bootstrap, example_counts
+from harness.stats.resampling import Split, bootstrap, example_counts, moments
 
 ORACLES = {
     "accuracy": lambda y, p: metrics.accuracy_score(y, p),
@@ -125,6 +126,19 @@ def test_the_deviation_of_an_accuracy_is_the_binomial_one() -> None:
     point, draws = bootstrap(Split("accuracy", np.ones(500), [hits.astype(int)]), np.random.default_rng(3), 4000)
     assert point[0] == hits.mean()
     assert draws.std() == pytest.approx(math.sqrt(point[0] * (1 - point[0]) / 500), rel=0.05)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "exact_match", "parsed"])
+def test_shares_covary_as_over_all_resamples_that_there_are(metric: str) -> None:
+    labels = ["4", "7", "7", "2"]
+    runs = [["4", "7", "1", f"{UNPARSED}no"], ["4", "1", "7", "2"], [f"{UNPARSED}a", f"{UNPARSED}b", "7", "2"]]
+    every = np.array([np.bincount(drawn, minlength=4) for drawn in itertools.product(range(4), repeat=4)], float)
+    expected = np.cov(weighted_scores(metric, runs, labels, every), rowvar=False, ddof=0)
+    scores, covariance = moments(Split(metric, labels, runs), np.random.default_rng(0))
+    np.testing.assert_allclose(covariance, expected, atol=1e-15)
+    np.testing.assert_allclose(scores, weighted_scores(metric, runs, labels, np.ones((1, 4)))[0])
+    with pytest.raises(ValueError, match="3 predictions, 4 labels"):
+        moments(Split(metric, labels, [runs[0][1:]]), np.random.default_rng(0))
 
 
 def test_runs_share_the_resamples_of_their_task() -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analyses.start_cost import timed_runs
+from harness.protocols import PROTOCOLS
 from harness.records import SELECT
-from harness.scoring import PROTOCOLS, Frame, results, scores
+from harness.scoring import Frame, results, scores
 from harness.store import Store
 
 INITIALISATION_SHARE = "initialisation_share"

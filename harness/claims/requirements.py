@@ -8,7 +8,7 @@ from harness.claims.comparisons import Comparison, Needs
 from harness.claims.evidence import INITIALISATION_SHARE
 from harness.errors import UserError, unknown
 from harness.plugins import Plugins
-from harness.scoring import PROTOCOLS
+from harness.protocols import PROTOCOLS
 from harness.suite import Grid, Suite, suite_names
 from harness.suite_file import load_suite
 

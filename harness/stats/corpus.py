@@ -33,12 +33,24 @@ def weighted_scores(metric: str, runs: Sequence[Values], labels: Values, counts:
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    for predictions in runs:
-        if not len(predictions) == len(labels) == counts.shape[1] > 0:
-            raise ValueError(f"{len(predictions)} predictions, {len(labels)} labels, {counts.shape[1]} counts")
+    if len(labels) != counts.shape[1]:
+        raise ValueError(f"{len(labels)} labels, {counts.shape[1]} counts")
     if metric in HITS:  # one matrix product for all
-        return np.asarray(counts @ HITS[metric](runs, labels).T.astype(float) / counts.sum(1, keepdims=True))
+        return np.asarray(counts @ hits(metric, runs, labels).T.astype(float) / counts.sum(1, keepdims=True))
+    _check_lengths(runs, labels)
     return np.stack([SUMS[metric](predictions, labels, counts) for predictions in runs], axis=1)
+
+
+def hits(metric: str, runs: Sequence[Values], labels: Values) -> Hits:
+    """Which examples each run has, of a metric in `HITS`: [runs, examples]. ValueError for unequal lengths."""
+    _check_lengths(runs, labels)
+    return HITS[metric](runs, labels)
+
+
+def _check_lengths(runs: Sequence[Values], labels: Values) -> None:
+    for predictions in runs:
+        if not len(predictions) == len(labels) > 0:
+            raise ValueError(f"{len(predictions)} predictions, {len(labels)} labels")
 
 
 def _equal(runs: Sequence[Values], labels: Values) -> Hits:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.corpus import Array, Values, weighted_scores
+from harness.stats.corpus import HITS, Array, Values, hits, weighted_scores
 
 RESAMPLES = 1000
 """A standard deviation estimated from so many is within 2.2 % of its limit (one standard error)."""
@@ -64,6 +64,21 @@ def bootstrap(split: Split, generator: np.random.Generator, resamples: int = RES
     return scores[0][0], np.concatenate(scores[1:])
 
 
+def moments(split: Split, generator: np.random.Generator, resamples: int = RESAMPLES) -> tuple[Array, Array]:
+    """Scores of all runs on the test set [runs], and how these covary over resamples of its examples [runs, runs].
+
+    Of a share of the examples the covariance over all resamples that there are is that of two examples' hits over their
+    number: none needs to be drawn.
+    """
+    if split.metric not in HITS:
+        scores, draws = bootstrap(split, generator, resamples)
+        return scores, np.atleast_2d(np.cov(draws, rowvar=False))
+    had = hits(split.metric, split.predictions, split.labels).astype(float)
+    scores = had.mean(1)
+    centred = had - scores[:, None]
+    return scores, centred @ centred.T / len(split.labels) ** 2
+
+
 def task_scores(
     splits: Sequence[Split],
     places: Sequence[tuple[int, int]],
@@ -76,11 +91,9 @@ def task_scores(
     A task's score is the mean over its splits, whose examples are resampled each for itself.
     """
     rows, seeds = shape
-    parts = [bootstrap(split, generator, resamples) for split in splits]
-    point = np.mean([part[0] for part in parts], axis=0)
-    draws = np.mean([part[1] for part in parts], axis=0)
+    parts = [moments(split, generator, resamples) for split in splits]
     where = np.array([row * seeds + seed for row, seed in places], dtype=int)
     points, covariance = np.full(rows * seeds, np.nan), np.full((rows * seeds, rows * seeds), np.nan)
-    points[where] = point
-    covariance[np.ix_(where, where)] = np.atleast_2d(np.cov(draws, rowvar=False))
+    points[where] = np.mean([scores for scores, _ in parts], axis=0)
+    covariance[np.ix_(where, where)] = sum(shared for _, shared in parts) / len(parts) ** 2
     return TaskScores(points.reshape(shape), covariance.reshape(rows, seeds, rows, seeds))

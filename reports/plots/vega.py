@@ -1,4 +1,4 @@
-"""Points and lines over two axes, drawn with Altair and vl-convert: no browser, no network.
+"""Points and lines over two axes, described in Vega-Lite.
 
 A row's points carry its mark (colour and shape), its name and their numbers on hover; nothing is told by colour alone.
 """
@@ -12,11 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import altair as alt
-import vl_convert
-from altair.utils.schemapi import debug_mode
-
 from reports.marks import GREY, Mark
+from reports.plots.engine import Part, svg
 from reports.plots.svg import clean
 
 Marks = Mapping[str, Mark]
@@ -114,10 +111,8 @@ class Drawn:
 def draw(plane: Plane, marks: Marks, size: Size) -> Drawn:
     """The plot as SVG. Equal planes give equal bytes."""
     canvas = _Canvas(plane, marks)
-    with debug_mode(False):  # not validated: that takes as long as the drawing, and the tests look at the result
-        specification = alt.layer(*_layers(canvas)).to_dict(validate=False)
-    look = {"width": size.width, "height": size.height, "config": LOOK, "datasets": canvas.tables}
-    return _tidy(vl_convert.vegalite_to_svg(specification | look))
+    look = {"width": size.width, "height": size.height, "config": LOOK}
+    return _tidy(svg({"layer": _layers(canvas), "datasets": canvas.tables, **look}))
 
 
 def score_axis(title: str, points: Sequence[Point]) -> Axis:
@@ -139,22 +134,22 @@ class _Canvas:
     plane: Plane
     marks: Marks
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Data by name: Altair would copy, with every call, what it holds itself."""
+    """Data by name."""
 
-    def base(self, rows: Sequence[Mapping[str, Any]]) -> tuple[alt.Chart, Any]:
-        """A chart of these rows over the plane's x, and its y channel."""
+    def layer(self, rows: Sequence[Mapping[str, Any]], mark: Part, **channels: Part) -> Part:
+        """One mark for each of these rows, or a line through them, over the plane's axes."""
         name = f"table{len(self.tables)}"
         self.tables[name] = [dict(row) for row in rows]
-        chart = alt.Chart(alt.NamedData(name)).encode(_scaled(self.plane.x, alt.X, "x"))
-        return chart, _scaled(self.plane.y, alt.Y, "y")
+        axes = {"x": _scaled(self.plane.x, "x"), "y": _scaled(self.plane.y, "y")}
+        return {"data": {"name": name}, "mark": mark, "encoding": axes | channels}
 
 
-def _layers(canvas: _Canvas) -> list[alt.Chart]:
+def _layers(canvas: _Canvas) -> list[Part]:
     """From the back to the front."""
     plane = canvas.plane
     clear = [point for point in plane.points if point.label not in plane.faint]
     faint = [point for point in plane.points if point.label in plane.faint]
-    layers: list[alt.Chart] = []
+    layers: list[Part] = []
     if plane.front:
         layers.append(_front(canvas))
     if plane.joined:
@@ -165,11 +160,22 @@ def _layers(canvas: _Canvas) -> list[alt.Chart]:
     return layers + _names(canvas)
 
 
-def _scaled(axis: Axis, channel: type[Any], name: str) -> Any:
-    look = alt.Axis(title=axis.title, tickCount=5)
+def _scaled(axis: Axis, name: str) -> Part:
+    look: Part = {"title": axis.title, "tickCount": 5}
     if axis.ticks:
-        look = alt.Axis(title=axis.title, values=list(axis.ticks), labelExpr=_tick_names(axis), grid=False)
-    return channel(f"{name}:Q", scale=alt.Scale(domain=[axis.low, axis.high], nice=False, zero=False), axis=look)
+        look = {"title": axis.title, "values": list(axis.ticks), "labelExpr": _tick_names(axis), "grid": False}
+    scale = {"domain": [axis.low, axis.high], "nice": False, "zero": False}
+    return {"field": name, "type": "quantitative", "scale": scale, "axis": look}
+
+
+def _by(name: str) -> Part:
+    """What differs from row to row."""
+    return {"field": name, "type": "nominal"}
+
+
+def _as_said(name: str) -> Part:
+    """Colours and shapes that the rows themselves name."""
+    return _by(name) | {"scale": None}
 
 
 def _places(plane: Plane) -> dict[str, int]:
@@ -192,12 +198,12 @@ def _rows(plane: Plane, points: Sequence[Point], marks: Marks) -> list[dict[str,
     return rows
 
 
-def _front(canvas: _Canvas) -> alt.Chart:
-    chart, y = canvas.base([{"x": x, "y": y} for x, y in canvas.plane.front])
-    return chart.mark_line(interpolate="step-after", strokeDash=[5, 4], stroke=GREY, aria=False).encode(y)
+def _front(canvas: _Canvas) -> Part:
+    mark = {"type": "line", "interpolate": "step-after", "strokeDash": [5, 4], "stroke": GREY, "aria": False}
+    return canvas.layer([{"x": x, "y": y} for x, y in canvas.plane.front], mark)
 
 
-def _background(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
+def _background(canvas: _Canvas, points: Sequence[Point]) -> list[Part]:
     last = {point.label: clean(point.hover) for point in points}  # a line is one element, with one hover text
     places = _places(canvas.plane)
     rows = [
@@ -205,59 +211,53 @@ def _background(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
     ]
     if not rows:
         return []
-    chart, y = canvas.base(rows)
-    line = chart.mark_line(strokeWidth=1, stroke=GREY, opacity=0.5)
-    return [line.encode(y, alt.Detail("label:N"), alt.Description("hover:N"))]
+    mark = {"type": "line", "strokeWidth": 1, "stroke": GREY, "opacity": 0.5}
+    return [canvas.layer(rows, mark, detail=_by("label"), description=_by("hover"))]
 
 
-def _lines(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
+def _lines(canvas: _Canvas, points: Sequence[Point]) -> list[Part]:
     rows = _rows(canvas.plane, points, canvas.marks)
-    chart, y = canvas.base(rows)
-    colour = alt.Color("colour:N", scale=None)
-    of_row = (alt.Detail("label:N"), alt.Description("row:N"))
-    line = chart.mark_line(strokeWidth=1.75).encode(y, colour, *of_row)
+    of_row = {"detail": _by("label"), "description": _by("row")}
+    line = canvas.layer(rows, {"type": "line", "strokeWidth": 1.75}, color=_as_said("colour"), **of_row)
     known = [row for row in rows if "interval_low" in row]
     if not known:
         return [line]
-    bands, _ = canvas.base(known)
-    fill = alt.Fill("colour:N", scale=None)
-    ends = (_scaled(canvas.plane.y, alt.Y, "interval_low"), alt.Y2("interval_high:Q"))
-    return [bands.mark_area(opacity=0.13).encode(*ends, fill, *of_row), line]
+    band = {"type": "area", "opacity": 0.13}
+    return [canvas.layer(known, band, **_ends(canvas, "interval"), fill=_as_said("colour"), **of_row), line]
 
 
-def _bars(canvas: _Canvas, points: Sequence[Point]) -> list[alt.Chart]:
+def _bars(canvas: _Canvas, points: Sequence[Point]) -> list[Part]:
     rows, layers = _rows(canvas.plane, points, canvas.marks), []
-    colour = alt.Color("colour:N", scale=None)
     for name, width, opacity in (("interval", 1, 0.7), ("spread", 3, 0.45)):
         known = [row for row in rows if f"{name}_low" in row]
         if known:
-            chart, _ = canvas.base(known)
-            ends = (_scaled(canvas.plane.y, alt.Y, f"{name}_low"), alt.Y2(f"{name}_high:Q"))
-            layers.append(chart.mark_rule(strokeWidth=width, opacity=opacity).encode(*ends, colour))
+            mark = {"type": "rule", "strokeWidth": width, "opacity": opacity}
+            layers.append(canvas.layer(known, mark, **_ends(canvas, name), color=_as_said("colour")))
     return layers
 
 
-def _symbols(canvas: _Canvas, points: Sequence[Point]) -> alt.Chart:
-    chart, y = canvas.base(_rows(canvas.plane, points, canvas.marks))
-    look = (alt.Color("colour:N", scale=None), alt.Fill("fill:N", scale=None), alt.Shape("path:N", scale=None))
-    size = 55 if canvas.plane.joined else 90
-    return chart.mark_point(size=size, opacity=1).encode(y, *look, alt.Description("hover:N"))
+def _ends(canvas: _Canvas, name: str) -> dict[str, Part]:
+    return {"y": _scaled(canvas.plane.y, f"{name}_low"), "y2": {"field": f"{name}_high"}}
 
 
-def _names(canvas: _Canvas) -> list[alt.Chart]:
+def _symbols(canvas: _Canvas, points: Sequence[Point]) -> Part:
+    mark = {"type": "point", "size": 55 if canvas.plane.joined else 90, "opacity": 1}
+    look = {"color": _as_said("colour"), "fill": _as_said("fill"), "shape": _as_said("path")}
+    return canvas.layer(_rows(canvas.plane, points, canvas.marks), mark, **look, description=_by("hover"))
+
+
+def _names(canvas: _Canvas) -> list[Part]:
     """Names beside points, and hair lines to those that had to move away."""
     layers = []
     lines = [dict(zip(("x", "y", "x2", "y2"), name.line, strict=True)) for name in canvas.plane.names if name.line]
     if lines:
-        chart, y = canvas.base(lines)
-        rule = chart.mark_rule(strokeWidth=0.75, opacity=0.6, stroke=GREY)
-        layers.append(rule.encode(y, alt.X2("x2:Q"), alt.Y2("y2:Q")))
+        mark = {"type": "rule", "strokeWidth": 0.75, "opacity": 0.6, "stroke": GREY}
+        layers.append(canvas.layer(lines, mark, x2={"field": "x2"}, y2={"field": "y2"}))
     for leftward, align in ((False, "left"), (True, "right")):
         rows = [{"x": n.x, "y": n.y, "name": clean(n.text)} for n in canvas.plane.names if n.leftward == leftward]
         if rows:
-            chart, y = canvas.base(rows)
-            words = chart.mark_text(align=align, baseline="middle", fontSize=12)  # type: ignore[arg-type]
-            layers.append(words.encode(y, alt.Text("name:N")))
+            mark = {"type": "text", "align": align, "baseline": "middle", "fontSize": 12}
+            layers.append(canvas.layer(rows, mark, text=_by("name")))
     return layers
 
 

@@ -1,0 +1,230 @@
+"""One row for each place of a trial in a suite: what it is, the run that stands for it, and what that run scored.
+
+Plain tuples, from which both the frames of `harness.scoring` and the rows of the reports are made; pandas takes longer
+to import than most reports take to read.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from harness import schema
+from harness.errors import unknown
+from harness.protocols import PROTOCOLS, Scored
+from harness.records import SELECT
+from harness.rows import plain_rows
+from harness.schema import Run, Score, SuiteMember, Trial
+from harness.store import Store
+
+IDENTIFICATION = {
+    "task": Trial.task,
+    "task_title": schema.Task.title,
+    "task_version": Trial.task_version,
+    "method": Trial.method,
+    "method_title": schema.Method.title,
+    "control": schema.Method.control,
+    "backbone": Trial.backbone,
+    "backbone_revision": Trial.backbone_revision,
+    "train_size": Trial.train_size,
+    "start": Trial.start,
+    "seed": Trial.seed,
+    "parameters": sa.cast(Trial.parameters, sa.String),
+    "recipe": sa.cast(Trial.recipe, sa.String),
+}
+LEFT_OUT = ("id", "trial_id", "traceback", "provenance")
+RUN_COLUMNS = [column.name for column in sa.inspect(Run).columns if column.name not in LEFT_OUT]
+FIRST_METRIC = schema.Task.metrics[0].as_string()
+OF_TASK = sa.and_(schema.Task.name == Trial.task, schema.Task.version == Trial.task_version)
+TIMES = ("started_at", "finished_at")
+
+Types = dict[str, sa.types.TypeEngine[Any]]
+"""Columns in order, with what kind of value they hold."""
+Chosen = dict[str, Scored]
+"""By protocol: the epoch that it chooses, if any."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns. Times are text (ISO 8601, UTC), unknown values None."""
+
+    types: Types
+    rows: list[tuple[Any, ...]]
+
+
+def result_rows(store: Store, suite: str | None = None) -> Table:
+    """One row for each place of a trial in a suite (all suites, or one), in the suite's order.
+
+    The row tells of the trial's latest ok run, or, if none is ok, of its latest run; without any run the columns
+    from `run_id` on are None. Columns: identification, the columns of the table `runs` (counts, costs,
+    status), and of ok runs `score_<protocol>` and `epoch_<protocol>` for each of `PROTOCOLS`, and
+    `select_selected`, the chosen epoch's score on `select`, on the scale of `metric`. UserError for an unknown suite.
+    """
+    with store.reading() as connection, _no_collection():
+        placed = _placed(store, connection, suite)
+        chosen = _chosen(connection, suite, placed)
+    scored = {run_id: tuple(_derived(found)) for run_id, found in chosen.items()}
+    run, unscored = list(placed.types).index("run_id"), (None,) * len(DERIVED)
+    return Table(placed.types | DERIVED, [row + scored.get(row[run], unscored) for row in placed.rows])
+
+
+def chosen_epochs(store: Store, suite: str | None = None) -> dict[str, Chosen]:
+    """The epochs that count, by run id: of the ok runs that `result_rows` shows. UserError for an unknown suite."""
+    with store.reading() as connection, _no_collection():
+        return _chosen(connection, suite, _placed(store, connection, suite))
+
+
+def runs_of(suite: str) -> sa.Select[Any]:
+    """The ids of all runs of a suite's trials."""
+    return sa.select(Run.id).where(Run.trial_id.in_(_trials_of(suite)))
+
+
+def read(connection: sa.Connection, query: sa.Select) -> Table:
+    """The rows of a query, where yes and no are bools."""
+    types: Types = {column.name: column.type for column in query.selected_columns}
+    rows = plain_rows(connection, query)
+    for place in [place for place, kind in enumerate(types.values()) if isinstance(kind, sa.Boolean)]:
+        rows = [row if row[place] is None else (*row[:place], bool(row[place]), *row[place + 1 :]) for row in rows]
+    return Table(types, rows)
+
+
+DERIVED: Types = {
+    "score_last": sa.Double(),
+    "epoch_last": sa.Integer(),
+    "score_selected": sa.Double(),
+    "epoch_selected": sa.Integer(),
+    "select_selected": sa.Double(),
+    "score_optimistic": sa.Double(),
+    "epoch_optimistic": sa.Integer(),
+}
+"""The columns that are computed: what of the epoch that a protocol chooses."""
+_ASKED = [column.split("_") for column in DERIVED]
+
+
+def _derived(chosen: Chosen) -> Iterator[float | int | None]:
+    """Values of the columns `DERIVED`."""
+    for quantity, protocol in _ASKED:
+        point = chosen.get(protocol)
+        yield point and getattr(point, quantity)
+
+
+def _placed(store: Store, connection: sa.Connection, suite: str | None) -> Table:
+    """Places, trials and runs, each table read once and joined here: one wide query would sort and carry every column
+    for every place."""
+    names = connection.scalars(sa.select(schema.Suite.name)).all()
+    if suite is not None and suite not in names:
+        raise unknown("suite", suite, names, store.database.where)
+    columns = (SuiteMember.suite, SuiteMember.grid, SuiteMember.label, SuiteMember.position, SuiteMember.trial_id)
+    of_places = sa.select(*columns).order_by(SuiteMember.suite, SuiteMember.position, SuiteMember.trial_id)
+    places = read(connection, of_places if suite is None else of_places.where(SuiteMember.suite == suite))
+    trials, runs = _trials(connection, suite), _shown_runs(connection, suite)
+    of_trial = {row[0]: row[1:] for row in trials.rows}
+    of_run = {row[0]: row[1:] for row in runs.rows}
+    without = (None,) * (len(runs.types) - 1)
+    rows = [row + of_trial[row[-1]] + of_run.get(row[-1], without) for row in places.rows]
+    return Table(places.types | trials.types | runs.types, rows)
+
+
+def _trials(connection: sa.Connection, suite: str | None) -> Table:
+    """The trials' ids, and what identifies them."""
+    columns: list[sa.ColumnElement[Any]] = [column.label(name) for name, column in IDENTIFICATION.items()]
+    query = (
+        sa.select(Trial.id.label("trial_id"), *columns, FIRST_METRIC.label("metric"))
+        .join(schema.Method, schema.Method.name == Trial.method)
+        .join(schema.Task, OF_TASK)
+    )
+    return read(connection, query if suite is None else query.where(Trial.id.in_(_trials_of(suite))))
+
+
+def _shown_runs(connection: sa.Connection, suite: str | None) -> Table:
+    """Each trial's latest ok run, or its latest run if none is ok: trial_id, run_id, RUN_COLUMNS."""
+    columns = [_as_stored(name) for name in RUN_COLUMNS]
+    query = sa.select(Run.trial_id, Run.id.label("run_id"), *columns).order_by(Run.started_at, Run.id)
+    runs = read(connection, query if suite is None else query.where(Run.trial_id.in_(_trials_of(suite))))
+    status = list(runs.types).index("status")
+    latest = {row[0]: row for row in runs.rows}
+    latest_ok = {row[0]: row for row in runs.rows if row[status] == "ok"}
+    return Table(runs.types, list((latest | latest_ok).values()))
+
+
+def _as_stored(name: str) -> sa.ColumnElement[Any]:
+    """A column of the table `runs`; times as the text that they are stored as."""
+    column: sa.ColumnElement[Any] = getattr(Run, name)
+    return sa.type_coerce(column, sa.String).label(name) if name in TIMES else column
+
+
+def _chosen(connection: sa.Connection, suite: str | None, placed: Table) -> dict[str, Chosen]:
+    """By run id, for the ok runs that are placed."""
+    courses = _courses(connection, suite, _kinds(connection, placed))
+    found: dict[str, Chosen] = {}
+    for run_id, course in courses.items():
+        trained = [point for point in course if point.epoch > 0]
+        points = {protocol: choose(trained or course) for protocol, choose in PROTOCOLS.items()}
+        found[run_id] = {protocol: point for protocol, point in points.items() if point is not None}
+    return found
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a score of a task is made of."""
+
+    metric: str
+    tests: tuple[str, ...]
+
+
+def _kinds(connection: sa.Connection, placed: Table) -> dict[str, _Kind]:
+    """By run id, for the ok runs that are placed."""
+    task = schema.Task
+    tasks = connection.execute(sa.select(task.name, task.version, task.metrics, task.tests))
+    kinds = {(row.name, row.version): _Kind(row.metrics[0], tuple(row.tests)) for row in tasks}
+    run, status, name, version = (list(placed.types).index(n) for n in ("run_id", "status", "task", "task_version"))
+    return {row[run]: kinds[row[name], row[version]] for row in placed.rows if row[status] == "ok"}
+
+
+def _courses(connection: sa.Connection, suite: str | None, kinds: Mapping[str, _Kind]) -> Mapping[str, list[Scored]]:
+    """The epochs in which all test splits of a run's task were scored, by run id."""
+    # One pass over the scores in the order of their key: what each kind of task would make of them, side by side.
+    columns: list[Any] = [Score.run_id, Score.epoch]
+    place: dict[_Kind, int] = {}
+    for kind in dict.fromkeys(kinds.values()):
+        place[kind] = len(columns)
+        on_tests = sa.and_(Score.metric == kind.metric, Score.split.in_(kind.tests))
+        on_select = sa.and_(Score.metric == kind.metric, Score.split == SELECT)
+        columns += [
+            sa.func.avg(sa.case((on_tests, Score.value))).label(f"score{len(place)}"),
+            sa.func.count(sa.case((on_tests, Score.value))).label(f"found{len(place)}"),
+            sa.func.max(sa.case((on_select, Score.value))).label(f"select{len(place)}"),
+        ]
+    query = sa.select(*columns).group_by(Score.run_id, Score.epoch).order_by(Score.run_id, Score.epoch)
+    courses: dict[str, list[Scored]] = defaultdict(list)
+    for row in read(connection, query if suite is None else query.where(Score.run_id.in_(runs_of(suite)))).rows:
+        kind_of_run = kinds.get(row[0])
+        if kind_of_run is None:
+            continue
+        first = place[kind_of_run]
+        score, found, select = row[first : first + 3]
+        if found == len(kind_of_run.tests):
+            courses[row[0]].append(Scored(row[1], score, select))
+    return courses
+
+
+def _trials_of(suite: str) -> sa.Select[Any]:
+    return sa.select(SuiteMember.trial_id).where(SuiteMember.suite == suite)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would look through millions of new tuples again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -7,10 +7,12 @@ import math
 import typing
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from harness.errors import UserError, unknown
 from harness.trial import Recipe, Start
 
+_DECLARED: WeakKeyDictionary[type[Any], Mapping[str, Any]] = WeakKeyDictionary()
 _WORDS = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", dict: "a table"}
 
 
@@ -19,10 +21,16 @@ def field_names(cls: type[Any]) -> tuple[str, ...]:
     return tuple(item.name for item in dataclasses.fields(cls))
 
 
+def declared(cls: type[Any]) -> Mapping[str, Any]:
+    """The declared type of each attribute of a class. Kept: a register of claims asks for few classes, often."""
+    if cls not in _DECLARED:
+        _DECLARED[cls] = typing.get_type_hints(cls)
+    return _DECLARED[cls]
+
+
 def checked(cls: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`values` as fit for `cls`: known keys only, of the declared types, whole numbers made floats where declared."""
-    hints = typing.get_type_hints(cls)
-    known = field_names(cls)
+    hints, known = declared(cls), field_names(cls)
     result: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:

@@ -26,7 +26,7 @@ from typing import Any
 from harness.api import Kind, Method, MethodFamily, Task, TaskFamily
 from harness.api.families import Family, Member
 from harness.errors import UserError, unknown
-from harness.fields import fits
+from harness.fields import declared, fits
 from harness.metrics import check_metrics
 from harness.records import MethodInfo, TaskInfo
 
@@ -123,8 +123,7 @@ def discover(files: Sequence[Path] = ()) -> Plugins:
 def make_method(cls: type[Method], values: Mapping[str, Any], where: str = "") -> Method:
     """An instance with defaults filled in; unknown keys, wrong types and bad values are UserErrors."""
     place = f" in {where}" if where else ""
-    hints = typing.get_type_hints(cls)
-    fields = {item.name: hints[item.name] for item in dataclasses.fields(cls)}
+    fields = {item.name: declared(cls)[item.name] for item in dataclasses.fields(cls)}
     for key, value in values.items():
         if key not in fields:
             nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)

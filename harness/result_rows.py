@@ -202,14 +202,14 @@ def _courses(connection: sa.Connection, suite: str | None, kinds: Mapping[str, _
             sa.func.max(sa.case((on_select, Score.value))).label(f"select{len(place)}"),
         ]
     query = sa.select(*columns).group_by(Score.run_id, Score.epoch).order_by(Score.run_id, Score.epoch)
+    wanted = {run_id: (place[kind], len(kind.tests)) for run_id, kind in kinds.items()}
     courses: dict[str, list[Scored]] = defaultdict(list)
     for row in read(connection, query if suite is None else query.where(Score.run_id.in_(runs_of(suite)))).rows:
-        kind_of_run = kinds.get(row[0])
-        if kind_of_run is None:
+        if (of_run := wanted.get(row[0])) is None:
             continue
-        first = place[kind_of_run]
+        first, tests = of_run
         score, found, select = row[first : first + 3]
-        if found == len(kind_of_run.tests):
+        if found == tests:
             courses[row[0]].append(Scored(row[1], score, select))
     return courses
 

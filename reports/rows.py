@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import itemgetter
@@ -168,11 +168,7 @@ def rows_from_table(table: Table) -> list[Row]:
 
 def rows_as_records(rows: Sequence[Row], standings: RowStandings) -> list[dict[str, Any]]:
     """Rows as flat dictionaries that JSON can hold: `COLUMNS`, then `STANDING_COLUMNS`."""
-    return [
-        {name: getattr(row, name) for name in COLUMNS}
-        | _standing_columns(row, standings.get((row.suite, row.grid, row.label)))
-        for row in rows
-    ]
+    return [vars(row) | _standing_columns(row, standings.get((row.suite, row.grid, row.label))) for row in rows]
 
 
 def _standing_columns(row: Row, standing: Standing | None) -> dict[str, Any]:
@@ -184,16 +180,16 @@ def _standing_columns(row: Row, standing: Standing | None) -> dict[str, Any]:
     return dict(zip(STANDING_COLUMNS, values, strict=True))
 
 
-def rows_as_json(rows: Sequence[Row], standings: RowStandings) -> str:
-    """Rows as a JSON list, one object a line, None as null."""
-    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in rows_as_records(rows, standings))
+def as_json(records: Iterable[Mapping[str, Any]]) -> str:
+    """Records of `rows_as_records` as a JSON list, one object a line, None as null."""
+    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def rows_as_csv(rows: Sequence[Row], standings: RowStandings) -> str:
-    """Rows as CSV with a header line; None as an empty field."""
+def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
+    """Records of `rows_as_records` as CSV with a header line; None as an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS + STANDING_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows_as_records(rows, standings))
+    writer.writerows(records)
     return text.getvalue()

@@ -10,7 +10,7 @@ suites need of each is its summary. A file whose inputs have not changed since t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -59,6 +59,16 @@ class Site:
     """How many were made anew."""
 
 
+@dataclass(frozen=True)
+class _Build:
+    """What all parts of a build need."""
+
+    store: Store
+    inventory: Inventory
+    out: Folder
+    render: Renderer
+
+
 def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimLine] = (), base_url: str = "") -> Site:
     """Write the site of a database into `folder`.
 
@@ -69,15 +79,25 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     inventory = take_inventory(store)
     has_claims = isinstance(claims, ClaimSource) or bool(claims)
     out = Folder(folder, digest(code_digest(), has_claims, base_url))
-    render = Renderer(has_claims, base_url)
+    kept = _kept(inventory, out)
+    with engine.ahead(None in kept.values()):
+        _write(_Build(store, inventory, out, Renderer(has_claims, base_url)), kept, claims)
+    _for_hosts(out, base_url)
+    files, first = out.finish(), folder / "index.html"
+    return Site(tuple(sorted(files, key=lambda path: path != first)), out.written)
+
+
+def _write(build: _Build, kept: Mapping[str, SuiteSummary | None], claims: ClaimSource | Sequence[ClaimLine]) -> None:
+    """All pages, style and scripts. kept: the suites' summaries, None for suites to be built."""
+    store, inventory, out, render = build.store, build.inventory, build.out, build.render
     for name, content in asset_files().items():
         if not out.current(name, inputs := digest(content)):
             out.write(name, inputs, content)
-    runs, kept = RunFiles(store, inventory, out, render), _kept(inventory, out)
-    with engine.ahead(None in kept.values()), second_process(store, runs.many) as second:
-        judged = _begin_claims(inventory, claims, out, second)
+    runs = RunFiles(store, inventory, out, render)
+    with second_process(store, runs.many) as second:
+        judged = _begin_claims(build, claims, second)
         runs.begin(second)
-        summaries = [known or _suite(store, inventory, name, out, render) for name, known in kept.items()]
+        summaries = [known or _suite(build, name) for name, known in kept.items()]
         if judged is not None:
             inputs, lines = judged
             context: dict[str, Any] = {"here": "claims", "claims": by_paper(list(lines.result()))}
@@ -88,9 +108,6 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
         runs.finish()
     if not out.current("about.html", "about"):
         out.write("about.html", "about", render("about.html", "about.html", here="about", **definitions()))
-    _for_hosts(out, base_url)
-    files, first = out.finish(), folder / "index.html"
-    return Site(tuple(sorted(files, key=lambda path: path != first)), out.written)
 
 
 def _for_hosts(out: Folder, base_url: str) -> None:
@@ -123,17 +140,17 @@ def _all_current(files: Sequence[str], inputs: str, out: Folder) -> bool:
     return all(out.current(file, inputs) for file in files)
 
 
-def _suite(store: Store, inventory: Inventory, name: str, out: Folder, render: Renderer) -> SuiteSummary:
+def _suite(build: _Build, name: str) -> SuiteSummary:
     """Build a suite's files. Its summary."""
     from reports import suites  # brings NumPy and SciPy, which an unchanged site can do without
 
     notes = {protocol: paragraphs(choose)[0] for protocol, choose in PROTOCOLS.items()}
-    suite = suites.load(store, name, notes, _search(inventory, name))
-    files, inputs = [], _inputs(inventory, name)
-    for path, content in suites.files(suite, render):
+    suite = suites.load(build.store, name, notes, _search(build.inventory, name))
+    files, inputs = [], _inputs(build.inventory, name)
+    for path, content in suites.files(suite, build.render):
         files.append(path)
-        out.write(path, inputs, content)
-    out.set_note(_note(name), {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
+        build.out.write(path, inputs, content)
+    build.out.set_note(_note(name), {"inputs": inputs, "files": files, "summary": to_plain(suite.summary)})
     return suite.summary
 
 
@@ -150,13 +167,13 @@ def _search(inventory: Inventory, suite: str) -> str | None:
 
 
 def _begin_claims(
-    inventory: Inventory, claims: ClaimSource | Sequence[ClaimLine], out: Folder, second: SecondProcess
+    build: _Build, claims: ClaimSource | Sequence[ClaimLine], second: SecondProcess
 ) -> tuple[str, Begun[Sequence[ClaimLine]]] | None:
     """What the page of claims is made from: its digest, and the claims; None if it stays as it is, or is not wanted."""
     if not isinstance(claims, ClaimSource):
         inputs, lines = digest(list(claims)), Begun(lambda: claims, None)
-        return (inputs, lines) if claims and not out.current("claims.html", inputs) else None
-    used = [(name, key) for name, key in inventory.suites.items() if name.partition("[")[0] in claims.suites]
-    if out.current("claims.html", inputs := digest(used)):
+        return (inputs, lines) if claims and not build.out.current("claims.html", inputs) else None
+    used = [(name, key) for name, key in build.inventory.suites.items() if name.partition("[")[0] in claims.suites]
+    if build.out.current("claims.html", inputs := digest(used)):
         return None
     return inputs, second.begin(claims.judge)

@@ -15,7 +15,7 @@ from reports.marks import mark_of
 from reports.names import compare_file, pair_file
 from reports.pages import SuitePage
 from reports.ranks import row_standings
-from reports.rows import SuiteRows, load_suite, rows_as_csv, rows_as_json
+from reports.rows import SuiteRows, as_csv, as_json, load_suite, rows_as_records
 from reports.summaries import Picture, SuiteSummary
 from reports.summarise import summarise
 from reports.views import suite_view
@@ -96,8 +96,9 @@ def files(suite: Suite, render: Render) -> Iterator[tuple[str, str]]:
     yield from ((page.chart_file(chart), chart.standalone) for chart in page.plots.charts)
     first = {section.grid: page.standings(section.boards[0]) for section in page.view.sections}
     standings = row_standings(page.view, first)
-    yield page.json_file, rows_as_json(page.view.rows, standings)
-    yield page.csv_file, rows_as_csv(page.view.rows, standings)
+    records = rows_as_records(page.view.rows, standings)
+    yield page.json_file, as_json(records)
+    yield page.csv_file, as_csv(records)
 
 
 def _pairs(

@@ -24,7 +24,7 @@ from reports.labels import HEIGHT, Anchor, place
 from reports.markdown import leaderboard_markdown
 from reports.marks import mark_of
 from reports.ranks import first_standings, row_standings
-from reports.rows import COLUMNS, STANDING_COLUMNS, load_suite, load_suites, rows_as_csv, rows_as_json
+from reports.rows import COLUMNS, STANDING_COLUMNS, as_csv, as_json, load_suite, load_suites, rows_as_records
 from reports.strips import WIDTH, strips
 from reports.terminal import render_leaderboard, render_run
 from reports.views import SuiteView, suite_view
@@ -201,8 +201,8 @@ def test_an_unknown_suite_names_the_nearest(store: Store) -> None:
 
 def test_json_and_csv_hold_every_row_and_column(store: Store, view: SuiteView) -> None:
     standings = row_standings(view, first_standings(store, view))
-    records = json.loads(rows_as_json(view.rows, standings))
-    table = list(csv.DictReader(io.StringIO(rows_as_csv(view.rows, standings))))
+    written = rows_as_records(view.rows, standings)
+    records, table = json.loads(as_json(written)), list(csv.DictReader(io.StringIO(as_csv(written))))
     assert len(records) == len(table) == len(view.rows) == 36
     assert tuple(records[0]) == tuple(table[0]) == COLUMNS + STANDING_COLUMNS
     failed = next(record for record in records if record["status"] == "oom")

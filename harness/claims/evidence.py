@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -83,14 +85,10 @@ def points_of(frame: Frame, labels: Sequence[str], tasks: Sequence[str], sizes: 
 
     `frame` has label, task, train_size, seed, value; size 0 stands for the only one.
     """
-    common = []
-    for task in tasks:
-        rows = frame[frame["task"] == task]
-        seeds = [
-            set(rows[(rows["label"] == label) & ((rows["train_size"] == size) | (size == 0))]["seed"])
-            for label in labels
-            for size in sizes
-        ]
-        if set.intersection(*seeds):
-            common.append(task)
+    seeds: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    for label, task, size, seed in zip(*(frame[name] for name in ("label", "task", "train_size", "seed")), strict=True):
+        seeds[label, task, size].add(seed)
+        seeds[label, task, 0].add(seed)
+    wanted = list(itertools.product(labels, sizes))
+    common = [task for task in tasks if set.intersection(*(seeds[label, task, size] for label, size in wanted))]
     return Points(frame, tuple(common))

@@ -24,7 +24,7 @@ from harness.claims.counting import Count
 from harness.claims.requirements import Suites
 from harness.claims.sums import Difference, Equal, MaximumOf, MeanOf, Ratio, Wins
 from harness.errors import UserError, unknown
-from harness.fields import describe, fits
+from harness.fields import declared, describe, fits
 from harness.plugins import Plugins
 from harness.printed import PrintedNumber
 
@@ -117,7 +117,7 @@ def _read_claim(table: dict[str, Any], paper: str, reference: str, where: str, s
 
 def _built(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a TOML table, strictly."""
-    hints = typing.get_type_hints(cls)
+    hints = declared(cls)
     required = [
         item.name
         for item in dataclasses.fields(cls)

@@ -69,7 +69,7 @@ def results(
             print_leaderboards(store, suite)
             return
         from reports.ranks import first_standings, row_standings
-        from reports.rows import load_suite, load_suites, rows_as_csv, rows_as_json
+        from reports.rows import as_csv, as_json, load_suite, load_suites, rows_as_records
         from reports.views import suite_view
 
         suites = load_suites(store) if suite is None else [load_suite(store, suite)]
@@ -77,7 +77,7 @@ def results(
         found = [row_standings(view, first_standings(store, view)) for view in views]
         standings = {place: standing for part in found for place, standing in part.items()}
         rows = [row for part in suites for row in part.rows]
-        typer.echo((rows_as_json if json else rows_as_csv)(rows, standings).rstrip("\n"))
+        typer.echo((as_json if json else as_csv)(rows_as_records(rows, standings)).rstrip("\n"))
 
 
 def show(

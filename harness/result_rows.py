@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -147,7 +148,10 @@ def _shown_runs(connection: sa.Connection, suite: str | None) -> Table:
     columns = [_as_stored(name) for name in RUN_COLUMNS]
     query = sa.select(Run.trial_id, Run.id.label("run_id"), *columns).order_by(Run.started_at, Run.id)
     runs = read(connection, query if suite is None else query.where(Run.trial_id.in_(_trials_of(suite))))
-    status = list(runs.types).index("status")
+    status, *times = (list(runs.types).index(name) for name in ("status", *TIMES))
+    for row in runs.rows:  # what is no time is told as an error of the database
+        for place in times:
+            datetime.fromisoformat(row[place])
     latest = {row[0]: row for row in runs.rows}
     latest_ok = {row[0]: row for row in runs.rows if row[status] == "ok"}
     return Table(runs.types, list((latest | latest_ok).values()))

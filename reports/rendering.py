@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,8 @@ ERRORS = "404.html"
 TEMPLATES = Path(__file__).parent / "templates"
 KEPT_FACTS = 4096
 """Names with values that are kept as they are written."""
+KEPT_LISTS = 512
+"""Whole lists of these."""
 
 
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -126,8 +128,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _facts(environment: jinja2.Environment) -> Callable[[Iterable[tuple[str, str]]], Markup]:
+def _facts(environment: jinja2.Environment) -> Callable[[tuple[tuple[str, str], ...]], Markup]:
     """Names and values as the items of a description list. Most are those of the run before."""
     macros: Any = environment.get_template("macros.html").module
     fact = lru_cache(KEPT_FACTS)(macros.fact)
-    return lambda items: Markup("".join(fact(name, value) for name, value in items))
+
+    @lru_cache(KEPT_LISTS)
+    def facts(items: tuple[tuple[str, str], ...]) -> Markup:
+        return Markup("".join(fact(name, value) for name, value in items))
+
+    return facts

@@ -6,12 +6,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from harness import schema
 from harness.records import Costs
+from harness.rows import plain_rows
 from reports import formats
 from reports.commands import run_cell
 from reports.names import method_file, row_file, run_file, suite_file, task_file
@@ -24,10 +26,21 @@ if TYPE_CHECKING:
 
 BATCH = 500
 """Runs read at once."""
+KEPT_SETTINGS = 1024
+"""Configurations that are kept as they are shown: many runs share theirs."""
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""
+
+
+class Point(NamedTuple):
+    """A stored score."""
+
+    epoch: int
+    split: str
+    metric: str
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -91,10 +104,13 @@ def run_pages(store: Store, wanted: Sequence[Stored], titles: Mapping[str, str])
 
 def _read(
     store: Store, ids: list[str]
-) -> tuple[dict[str, Any], dict[str, list[Any]], dict[str, list[tuple[float, float]]]]:
+) -> tuple[dict[str, Any], dict[str, list[Point]], dict[str, list[tuple[float, float]]]]:
     run, trial, score, loss = schema.Run, schema.Trial, schema.Score, schema.Loss
-    columns = [*run.__table__.columns, trial.task, trial.task_version, trial.method, trial.parameters, trial.recipe]
-    columns += [trial.backbone, trial.backbone_revision, trial.train_size, trial.start, trial.seed]
+    settings = {"parameters": trial.parameters, "recipe": trial.recipe, "provenance": run.provenance}
+    columns: list[Any] = [column for column in run.__table__.columns if column.name not in settings]
+    columns += [sa.cast(column, sa.String).label(name) for name, column in settings.items()]
+    columns += [trial.task, trial.task_version, trial.method, trial.backbone, trial.backbone_revision]
+    columns += [trial.train_size, trial.start, trial.seed]
     columns += [schema.Method.title.label("method_title"), schema.Task.title.label("task_title")]
     of_task = sa.and_(schema.Task.name == trial.task, schema.Task.version == trial.task_version)
     query = (
@@ -104,21 +120,25 @@ def _read(
         .join(schema.Task, of_task)
         .where(run.id.in_(ids))
     )
-    scores: dict[str, list[Any]] = defaultdict(list)
+    scores: dict[str, list[Point]] = defaultdict(list)
     losses: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with store.reading() as connection:
         runs = {row.id: row for row in connection.execute(query)}
-        ordered = sa.select(score).where(score.run_id.in_(ids)).order_by(score.epoch, score.split, score.metric)
-        for row in connection.execute(ordered):
-            scores[row.run_id].append(row)
-        of_runs = sa.select(loss.run_id, loss.step, loss.loss).where(loss.run_id.in_(ids), loss.loss.is_not(None))
-        for run_id, step, value in connection.execute(of_runs.order_by(loss.run_id, loss.step)):
-            losses[run_id].append((step, float(value or 0.0)))
+        for row in runs.values():  # what is no JSON is told as an error of the database
+            for name in settings:
+                _settings(getattr(row, name))
+        of_runs = sa.select(score.run_id, score.epoch, score.split, score.metric, score.value)
+        ordered = of_runs.where(score.run_id.in_(ids)).order_by(score.epoch, score.split, score.metric)
+        for run_id, *point in plain_rows(connection, ordered):
+            scores[run_id].append(Point(*point))
+        drawn = sa.select(loss.run_id, loss.step, loss.loss).where(loss.run_id.in_(ids), loss.loss.is_not(None))
+        for run_id, step, value in plain_rows(connection, drawn.order_by(loss.run_id, loss.step)):
+            losses[run_id].append((step, value))
     return runs, scores, losses
 
 
 def _page(
-    stored: Stored, row: Any, scores: list[Any], losses: list[tuple[float, float]], titles: Mapping[str, str]
+    stored: Stored, row: Any, scores: list[Point], losses: list[tuple[float, float]], titles: Mapping[str, str]
 ) -> RunPage:
     places = tuple(
         Standing(suite, titles.get(suite, suite), grid, label, row_file(suite, label), suite_file(suite))
@@ -151,7 +171,7 @@ def _page(
         costs=_costs(row),
         parameters=_settings(row.parameters),
         recipe=_settings(row.recipe),
-        provenance=_settings({"commit": row.git_commit, "working tree changed": row.git_dirty, **row.provenance}),
+        provenance=_provenance(row),
         commands=_commands(stored, row),
     )
 
@@ -185,9 +205,16 @@ def _commands(stored: Stored, row: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _settings(values: Mapping[str, Any]) -> Facts:
-    """Nested values by dotted names; what is not known is left out."""
-    return tuple((name, text) for name, text in _flat("", values) if text)
+def _provenance(row: Any) -> Facts:
+    """The commit, which the stored provenance may name too, and the rest of that."""
+    code = _flat("", {"commit": row.git_commit, "working tree changed": row.git_dirty})
+    return tuple((dict(code) | dict(_settings(row.provenance))).items())
+
+
+@lru_cache(KEPT_SETTINGS)
+def _settings(stored: str) -> Facts:
+    """Nested values of a JSON object by dotted names; what is not known is left out."""
+    return tuple((name, text) for name, text in _flat("", json.loads(stored)) if text)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,8 @@ from harness.stats.sequential import Spend, State, follow, next_trial
 
 OUT = Path(__file__).resolve().parent / "results" / "statistics" / "calibration.json"
 RESAMPLES = 400
+MORE = 10
+"""Times as many simulations for what is judged by a bound that it is expected to come close to."""
 DIFFICULTY, POSITIVE, CORRELATION = 1.0, 0.7, 0.9
 """Deviation of the examples' difficulty; share of class 1; atanh of the mean correlation at mean 0."""
 
@@ -146,6 +148,12 @@ def pair_findings(world: World, simulations: int, seed: int = 0, alike: bool = F
     return {name: count / simulations for name, count in shares.items()}
 
 
+def same_method(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
+    """The same of one method under two names: ten times as many simulations, since an exact test meets its bound."""
+    found = pair_findings(world, MORE * simulations, seed, alike=True)
+    return {**found, "simulations": MORE * simulations}
+
+
 def _example_swaps(tasks: list[TaskScores], value: float) -> bool:
     """What swapping example by example, all seeds together, would find: the trained models are all there is."""
     rows, seeds = tasks[0].points.shape
@@ -258,8 +266,8 @@ CASES: dict[str, tuple[Callable[..., dict[str, float]], dict[str, Any]]] = {
     },
     **{
         f"A/A, {tasks} tasks, {seeds} seeds, seed sd {sd}": (
-            pair_findings,
-            {"world": World(seeds, sd, tasks=tasks, means=TWO), "alike": True},
+            same_method,
+            {"world": World(seeds, sd, tasks=tasks, means=TWO)},
         )
         for tasks in (1, 4)
         for seeds in (3, 5)

@@ -128,7 +128,8 @@ def _placed(store: Store, connection: sa.Connection, suite: str | None) -> Table
     of_trial = {row[0]: row[1:] for row in trials.rows}
     of_run = {row[0]: row[1:] for row in runs.rows}
     without = (None,) * (len(runs.types) - 1)
-    rows = [row + of_trial[row[-1]] + of_run.get(row[-1], without) for row in places.rows]
+    known = (row for row in places.rows if row[-1] in of_trial)  # all of them, but in a damaged file
+    rows = [row + of_trial[row[-1]] + of_run.get(row[-1], without) for row in known]
     return Table(places.types | trials.types | runs.types, rows)
 
 

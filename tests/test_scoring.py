@@ -6,13 +6,16 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from factories import METHODS, TASKS, fill, make_record, make_scores, make_suite, make_trial
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.protocols import PROTOCOLS
+from harness.protocols import PROTOCOLS, Scored, last_epoch, optimistic_epoch, selected_epoch
 from harness.records import Score
 from harness.scoring import results, scores
 from harness.store import Store, open_store
@@ -183,6 +186,25 @@ def test_types_do_not_depend_on_what_was_measured(store: Store) -> None:
     unknown = results(store, "second").dtypes
     assert known.equals(unknown)
     assert (known["adapter_bytes"], known["load_seconds"], known["git_dirty"]) == ("Int64", "float64", "boolean")
+
+
+shares = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+courses = st.dictionaries(st.integers(1, 9), st.tuples(shares, st.none() | shares), min_size=1)
+
+
+@given(courses)
+def test_a_protocol_chooses_the_earliest_of_the_best_whatever_the_order(found: dict[int, tuple[float, Any]]) -> None:
+    course = [Scored(epoch, score, select) for epoch, (score, select) in found.items()]
+    assert last_epoch(course) == max(course)
+    best = optimistic_epoch(course)
+    assert best is not None
+    assert not any((point.score, -point.epoch) > (best.score, -best.epoch) for point in course)
+    selected, known = selected_epoch(course), [point for point in course if point.select is not None]
+    if len(course) == 1 or not known:
+        assert selected == (course[0] if len(course) == 1 else None)
+    else:
+        assert selected in known
+        assert not any((point.select, -point.epoch) > (selected.select, -selected.epoch) for point in known)
 
 
 def test_every_protocol_is_defined_in_words() -> None:

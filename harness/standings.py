@@ -49,7 +49,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """Stored predictions of one run on one test set."""
 
     split: str
@@ -79,7 +79,7 @@ def table_scores(store: Store, places: Sequence[Place], rows: Sequence[str], tas
     asked = [place for place in places if place.row in rows and place.task in tasks]
     with store.reading() as connection:
         alike = _on_one_stack(connection, [place.run_id for place in asked])
-        kept = _predictions(connection, {place.run_id: place.epoch for place in asked if place.run_id in alike})
+        kept = stored_predictions(connection, {place.run_id: place.epoch for place in asked if place.run_id in alike})
         sets = {item.example_set for items in kept.values() for item in items}
         labels = _labels(connection, sets)
     members = [[place for place in asked if place.task == task] for task in tasks]
@@ -87,7 +87,7 @@ def table_scores(store: Store, places: Sequence[Place], rows: Sequence[str], tas
 
 
 def _task(
-    places: Sequence[Place], rows: Sequence[str], kept: Mapping[str, list[_Kept]], labels: Mapping[str, list[Any]]
+    places: Sequence[Place], rows: Sequence[str], kept: Mapping[str, list[Kept]], labels: Mapping[str, list[Any]]
 ) -> TaskScores:
     seeds = sorted({place.seed for place in places})
     cells = {(rows.index(place.row), seeds.index(place.seed)): place for place in places}
@@ -144,14 +144,15 @@ def _on_one_stack(connection: sa.Connection, run_ids: Sequence[str]) -> set[str]
     return {run_id for run_id, stack in stacks.items() if stack == most}
 
 
-def _predictions(connection: sa.Connection, epochs: Mapping[str, int]) -> dict[str, list[_Kept]]:
-    table, found = schema.Prediction, defaultdict[str, list[_Kept]](list)
+def stored_predictions(connection: sa.Connection, epochs: Mapping[str, int]) -> dict[str, list[Kept]]:
+    """By run id: what runs predicted after these epochs; runs without stored predictions are left out."""
+    table, found = schema.Prediction, defaultdict[str, list[Kept]](list)
     runs = list(epochs)
     for first in range(0, len(runs), CHUNK):
         query = sa.select(table.run_id, table.split, table.epoch, table.example_set_id, table.predicted)
         for row in connection.execute(query.where(table.run_id.in_(runs[first : first + CHUNK]))):
             if row.epoch == epochs[row.run_id]:
-                found[row.run_id].append(_Kept(row.split, row.example_set_id, unpack(row.predicted)))
+                found[row.run_id].append(Kept(row.split, row.example_set_id, unpack(row.predicted)))
     return found
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from harness import schema
 from harness.rows import unpack
-from harness.standings import CHUNK, Place
+from harness.standings import Place, stored_predictions
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -47,23 +47,17 @@ class Agreement:
 def answers(store: Store, places: Sequence[Place], tasks: Sequence[str]) -> dict[str, Answers]:
     """Answers by task, of the tasks whose stored predictions are right or wrong; `tasks` names these."""
     asked = {place.run_id: place for place in places if place.task in tasks}
-    kept, table = schema.Prediction, schema.ExampleSet
+    table = schema.ExampleSet
     found: dict[str, dict[tuple[str, ...], dict[tuple[str, int], dict[str, list[Any]]]]] = {}
-    by_run: dict[str, dict[str, tuple[str, list[Any]]]] = {}
     with store.reading() as connection:
-        for first in range(0, len(asked), CHUNK):
-            some = list(asked)[first : first + CHUNK]
-            query = sa.select(kept.run_id, kept.split, kept.epoch, kept.example_set_id, kept.predicted)
-            for row in connection.execute(query.where(kept.run_id.in_(some))):
-                if row.epoch == asked[row.run_id].epoch:
-                    by_run.setdefault(row.run_id, {})[row.split] = (row.example_set_id, unpack(row.predicted))
-        sets = {set_id for splits in by_run.values() for set_id, _ in splits.values()}
+        by_run = stored_predictions(connection, {run_id: place.epoch for run_id, place in asked.items()})
+        sets = {kept.example_set for splits in by_run.values() for kept in splits}
         rows = connection.execute(sa.select(table.id, table.ids, table.labels).where(table.id.in_(sets)))
         examples = {row.id: (unpack(row.ids), np.asarray(unpack(row.labels), object)) for row in rows}
     for run_id, splits in by_run.items():
         place = asked[run_id]
-        used = tuple(splits[split][0] for split in sorted(splits))
-        values = dict(splits.values())
+        used = tuple(kept.example_set for kept in sorted(splits, key=lambda kept: kept.split))
+        values = {kept.example_set: kept.values for kept in splits}
         found.setdefault(place.task, {}).setdefault(used, {})[place.row, place.seed] = values
     return {task: _answers(by_sets, examples) for task, by_sets in found.items()}
 

@@ -1,11 +1,9 @@
 """Do the statistics keep their promises? On simulated runs whose truth is known.
 
-    python benchmarks/calibration.py --simulations 1000
+    python -m benchmarks.calibration --simulations 1000
 
 Prints coverage of 95 % intervals, false and true findings, rank ranges and adaptive seeds, and writes them to
-benchmarks/results/statistics/calibration.json. A run answers example i rightly with probability
-Phi(mean + seed + own seed + difficulty of i + taste for i): the seed's part is shared by rows (pairing) or a row's own,
-difficulty by all rows, taste by all seeds of one row. For correlations a seed has a correlation of its own.
+benchmarks/results/statistics/calibration.json.
 """
 
 from __future__ import annotations
@@ -14,99 +12,22 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
 
+from benchmarks._simulated import World, simulate, simulate_split
 from harness.stats.estimates import Estimate, average, contrast
 from harness.stats.pairs import all_pairs, differences, paired_blocks, permutation_p
 from harness.stats.power import detectable
 from harness.stats.ranks import judge_table
-from harness.stats.resampling import Split, TaskScores, bootstrap, task_scores
+from harness.stats.resampling import TaskScores, bootstrap
 from harness.stats.sequential import Spend, State, follow, next_trial
 
 OUT = Path(__file__).resolve().parent / "results" / "statistics" / "calibration.json"
-RESAMPLES = 400
 MORE = 10
 """Times as many simulations for what is judged by a bound that it is expected to come close to."""
-DIFFICULTY, POSITIVE, CORRELATION = 1.0, 0.7, 0.9
-"""Deviation of the examples' difficulty; share of class 1; atanh of the mean correlation at mean 0."""
-
-
-@dataclass(frozen=True)
-class World:
-    """What is simulated; deviations are on the probit scale (0.1 is about 2.5 points of accuracy at 75 %)."""
-
-    seeds: int
-    seed_sd: float
-    examples: int = 200
-    tasks: int = 1
-    metric: str = "accuracy"
-    means: tuple[float, ...] = (0.8,)
-    """Of each row."""
-    taste: float = 0.3
-    paired: float = 0.5
-    """Share of the seeds' variance that rows have in common."""
-    lucky: float = 0.0
-    """Share that a row's seed has on every task alike, which the model takes to be none."""
-
-    def truth(self) -> np.ndarray[Any, Any]:
-        """The mean of the metric over all seeds and examples, for each row."""
-        nodes, weights = np.polynomial.hermite_e.hermegauss(61)
-        seeds = np.array(self.means)[:, None] + self.seed_sd * nodes
-        if self.metric in ("pearson", "spearman"):
-            return np.asarray(np.tanh(CORRELATION + seeds) @ weights / weights.sum())
-        rate = special.ndtr(seeds / np.sqrt(1 + DIFFICULTY**2 + self.taste**2))
-        return np.asarray(_of_rate(self.metric, rate) @ weights / weights.sum())
-
-
-def _of_rate(metric: str, rate: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The metric of a classifier that is right with this rate in both classes."""
-    hit, miss, false, true = POSITIVE * rate, POSITIVE * (1 - rate), (1 - POSITIVE) * (1 - rate), (1 - POSITIVE) * rate
-    if metric == "accuracy":
-        return rate
-    if metric == "f1":
-        return 2 * hit / (2 * hit + miss + false)
-    return (hit * true - false * miss) / np.sqrt((hit + false) * (hit + miss) * (true + false) * (true + miss))
-
-
-def simulate(world: World, generator: np.random.Generator, alike: bool = False) -> list[TaskScores]:
-    """The runs of every task. alike: all rows have one taste, as one method under several names."""
-    luck = generator.standard_normal((len(world.means), world.seeds, 1))
-    places = [(row, seed) for row in range(len(world.means)) for seed in range(world.seeds)]
-    shape = (len(world.means), world.seeds)
-    return [
-        task_scores([_split(world, luck, generator, alike)], places, shape, generator, RESAMPLES)
-        for _ in range(world.tasks)
-    ]
-
-
-def _split(world: World, luck: np.ndarray[Any, Any], generator: np.random.Generator, alike: bool = False) -> Split:
-    rows, seeds, examples = len(world.means), world.seeds, world.examples
-    common, own = generator.standard_normal((1, seeds, 1)), generator.standard_normal((rows, seeds, 1))
-    here = np.sqrt(world.paired) * common + np.sqrt(1 - world.paired) * own
-    seed = world.seed_sd * (np.sqrt(1 - world.lucky) * here + np.sqrt(world.lucky) * luck)
-    level = np.array(world.means)[:, None, None] + seed
-    if world.metric in ("pearson", "spearman"):
-        return _numbers(world, level, generator)
-    taste = world.taste * generator.standard_normal((1 if alike else rows, 1, examples))
-    difficulty = DIFFICULTY * generator.standard_normal((1, 1, examples))
-    right = generator.random((rows, seeds, examples)) < special.ndtr(level + taste + difficulty)
-    labels = (generator.random(examples) < POSITIVE).astype(int)
-    return Split(world.metric, labels.tolist(), list(np.where(right, labels, 1 - labels).reshape(-1, examples)))
-
-
-def _numbers(world: World, level: np.ndarray[Any, Any], generator: np.random.Generator) -> Split:
-    """Predictions of numbers, half of whose error is shared by all seeds."""
-    correlation = np.tanh(CORRELATION + level)
-    labels = generator.standard_normal(world.examples)
-    shared = generator.standard_normal((1, 1, world.examples))
-    error = np.sqrt(0.5) * (shared + generator.standard_normal((*level.shape[:2], world.examples)))
-    predictions = correlation * labels + np.sqrt(1 - correlation**2) * error
-    return Split(world.metric, labels.tolist(), list(predictions.reshape(-1, world.examples)))
 
 
 def cell_coverage(world: World, simulations: int, seed: int = 0) -> dict[str, float]:
@@ -126,8 +47,8 @@ def percentile_coverage(world: World, simulations: int, seed: int = 0) -> dict[s
     generator, truth, held = np.random.default_rng(seed), world.truth()[0], 0
     for _ in range(simulations):
         luck = np.zeros((1, world.seeds, 1))
-        _, draws = bootstrap(_split(world, luck, generator), generator, RESAMPLES)
-        seeds = generator.integers(0, world.seeds, (RESAMPLES, world.seeds))
+        _, draws = bootstrap(simulate_split(world, luck, generator), generator, world.resamples)
+        seeds = generator.integers(0, world.seeds, (world.resamples, world.seeds))
         low, high = np.quantile(np.take_along_axis(draws, seeds, axis=1).mean(1), [0.025, 0.975])
         held += bool(low <= truth <= high)
     return {"coverage": held / simulations}
@@ -311,7 +232,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--only", default="", help="cases whose name contains this; the others stay as stored")
     options = parser.parse_args()
-    settings = {"simulations": options.simulations, "resamples": RESAMPLES}
+    settings = {"simulations": options.simulations, "resamples": World.resamples}
     stored = json.loads(OUT.read_text()) if OUT.exists() else {}
     results: dict[str, dict[str, float]] = stored["cases"] if settings.items() <= stored.items() else {}
     for name, (check, arguments) in CASES.items():

@@ -97,7 +97,7 @@ def _members(suite: int, shape: Shape) -> Iterator[Member]:
 def add_runs(store: Store, trials: list[Trial], first: int) -> None:
     """Append a run of each trial. first: the number of the first one, of which its id is made."""
     with store.database.writing() as connection:
-        rows.insert_missing(connection, schema.Stack, [{"id": rows.fingerprint(STACK), "details": STACK}])
+        rows.insert_missing(connection, schema.STACKS, [{"id": rows.fingerprint(STACK), "details": STACK}])
         numbered = iter(enumerate(trials, start=first))
         while batch := list(islice(numbered, BATCH)):
             written: dict[Any, list[dict[str, Any]]] = {}
@@ -145,20 +145,20 @@ def _of_run(connection: sa.Connection, number: int, trial: Trial) -> dict[Any, l
         "provenance": {"versions": {"torch": "2.13.0"}},
     }
     if failed:
-        return {schema.Run: [run]}
+        return {schema.RUNS: [run]}
     level = 0.6 + 0.02 * method + 0.01 * float(generator.normal())
-    found: dict[Any, list[dict[str, Any]]] = {schema.Run: [run], schema.Score: [], schema.Prediction: []}
+    found: dict[Any, list[dict[str, Any]]] = {schema.RUNS: [run], schema.SCORES: [], schema.PREDICTIONS: []}
     for epoch in range(1, EPOCHS + 1):
         predicted = np.where(generator.random(EXAMPLES) < level - 0.05 * (EPOCHS - epoch), labels, 1 - labels)
         select = level - 0.02 * abs(epoch - 2) + 0.001 * float(generator.normal())  # the second is selected
         for split, value in (("select", select), ("test", float((predicted == labels).mean()))):
-            found[schema.Score].append(
+            found[schema.SCORES].append(
                 {"run_id": run_id, "epoch": epoch, "split": split, "metric": "accuracy", "value": value}
             )
         if epoch > 1:
             kept = {"run_id": run_id, "split": "test", "epoch": epoch, "example_set_id": set_id}
-            found[schema.Prediction].append({**kept, "predicted": rows.pack(predicted.tolist())})
-    found[schema.Loss] = [
+            found[schema.PREDICTIONS].append({**kept, "predicted": rows.pack(predicted.tolist())})
+    found[schema.LOSSES] = [
         {"run_id": run_id, "step": 10 * step, "loss": 0.7 / step + 0.01 * float(generator.random())}
         for step in range(1, POINTS + 1)
     ]
@@ -169,9 +169,9 @@ def _examples(connection: sa.Connection, trial: Trial) -> tuple[np.ndarray[Any, 
     """True labels of the task's test set, and its id; written when they are first asked for."""
     labels = np.random.default_rng(int(trial.task[4:])).integers(0, 2, EXAMPLES)
     set_id = rows.fingerprint([trial.task, "made up"])
-    known = sa.select(schema.ExampleSet.id).where(schema.ExampleSet.id == set_id)
+    known = sa.select(schema.EXAMPLE_SETS.c.id).where(schema.EXAMPLE_SETS.c.id == set_id)
     if connection.execute(known).first() is None:
         packed = {"ids": rows.pack([f"row {i}" for i in range(EXAMPLES)]), "labels": rows.pack(labels.tolist())}
         head = {"id": set_id, "task": trial.task, "task_version": 1, "split": "test"}
-        rows.insert_missing(connection, schema.ExampleSet, [{**head, **packed}])
+        rows.insert_missing(connection, schema.EXAMPLE_SETS, [{**head, **packed}])
     return labels, set_id

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import sqlalchemy as sa
 
-from harness.schema import Run, SuiteMember
+from harness.schema import RUNS, SUITE_MEMBERS
 from harness.store import Store
 
 CANARY = "canary"
@@ -16,11 +16,11 @@ CANARY = "canary"
 
 def canary_seconds(store: Store) -> dict[str, float]:
     """Median training seconds of the canary's good runs by stack."""
-    member = SuiteMember
+    member = SUITE_MEMBERS.c
     query = (
-        sa.select(Run.stack_id, Run.train_seconds)
-        .join(member, member.trial_id == Run.trial_id)
-        .where(member.suite == CANARY, Run.status == "ok", Run.train_seconds > 0, Run.stack_id.is_not(None))
+        sa.select(RUNS.c.stack_id, RUNS.c.train_seconds)
+        .join(SUITE_MEMBERS, member.trial_id == RUNS.c.trial_id)
+        .where(member.suite == CANARY, RUNS.c.status == "ok", RUNS.c.train_seconds > 0, RUNS.c.stack_id.is_not(None))
     )
     found: dict[str, list[float]] = defaultdict(list)
     with store.reading() as connection:

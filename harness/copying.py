@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from harness.errors import UserError
-from harness.schema import Base, Lease
+from harness.schema import LEASES, METADATA
 from harness.store import Store
 
 CHUNK = 500
@@ -14,7 +14,7 @@ CHUNK = 500
 
 def copy_database(source: Store, target: Store) -> dict[str, int]:
     """Copy every table but the leases, in one transaction. Returns the rows of each; UserError if `target` has any."""
-    tables = [table for table in Base.metadata.sorted_tables if table.name != Lease.__tablename__]
+    tables = [table for table in METADATA.sorted_tables if table.name != LEASES.name]
     copied: dict[str, int] = {}
     with source.reading() as reading, target.database.writing() as writing:
         for table in tables:

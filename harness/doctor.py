@@ -20,7 +20,7 @@ from harness.database import Database
 from harness.errors import UserError
 from harness.plugins import discover
 from harness.preflight import DISK_BYTES, check_disk
-from harness.schema import SCHEMA_VERSION, Lease, Run
+from harness.schema import LEASES, RUNS, SCHEMA_VERSION
 from harness.settings import Settings
 
 State = Literal["ok", "warning", "FAILS"]
@@ -152,8 +152,8 @@ def _database(url: str) -> Iterator[Finding]:
         return
     with open_store(url, create=False) as store:
         with store.reading() as connection:
-            runs = connection.scalar(sa.select(sa.func.count()).select_from(Run))
-            holders = connection.execute(sa.select(Lease.owner, sa.func.count()).group_by(Lease.owner)).all()
+            runs = connection.scalar(sa.select(sa.func.count()).select_from(RUNS))
+            holders = connection.execute(sa.select(LEASES.c.owner, sa.func.count()).group_by(LEASES.c.owner)).all()
             damage = _damage(connection) if path is not None else []
         yield Finding("database", "ok", f"{database.where}: schema {SCHEMA_VERSION}, {runs} runs")
         if damage:

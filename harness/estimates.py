@@ -154,14 +154,14 @@ def measured_pace(store: Store, settings: Settings) -> float | None:
 
     from harness.provenance import provenance
     from harness.rows import fingerprint
-    from harness.schema import Run
+    from harness.schema import RUNS
 
-    clocks = (Run.load_seconds, Run.init_seconds, Run.train_seconds, Run.eval_seconds)
-    query = sa.select(sum(sa.func.coalesce(clock, 0.0) for clock in clocks) / Run.train_flops).where(
-        Run.status == "ok", Run.train_flops > 0, Run.stack_id == fingerprint(provenance(settings)["stack"])
+    clocks = (RUNS.c.load_seconds, RUNS.c.init_seconds, RUNS.c.train_seconds, RUNS.c.eval_seconds)
+    query = sa.select(sum(sa.func.coalesce(clock, 0.0) for clock in clocks) / RUNS.c.train_flops).where(
+        RUNS.c.status == "ok", RUNS.c.train_flops > 0, RUNS.c.stack_id == fingerprint(provenance(settings)["stack"])
     )
     with store.reading() as connection:
-        paces = [float(pace) for pace in connection.scalars(query)]
+        paces = [float(pace) for pace in connection.scalars(query) if pace is not None]
     return statistics.median(paces) if paces else None
 
 

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from harness import rows
 from harness.errors import UserError
-from harness.schema import Lease, Run
+from harness.schema import LEASES, RUNS
 from harness.trial import Trial
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Leases:
         return [trial for trial in trials if trial.id in free]
 
     def _take(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-        rows.insert_missing(connection, Lease, [{"trial_id": trial_id} for trial_id in ids])
-        query = sa.select(Lease.trial_id, Lease.owner, Lease.expires_at).where(Lease.trial_id.in_(ids))
+        rows.insert_missing(connection, LEASES, [{"trial_id": trial_id} for trial_id in ids])
+        query = sa.select(LEASES.c.trial_id, LEASES.c.owner, LEASES.c.expires_at).where(LEASES.c.trial_id.in_(ids))
         now = _now(connection)
         free = {
             row.trial_id
@@ -96,9 +96,9 @@ class Leases:
         }
         # the rows are ours now: whoever had them before has stored what came out, which this statement sees
         ended = self._ends(_runs(connection, free))
-        connection.execute(sa.delete(Lease).where(Lease.trial_id.in_(ended)))
+        connection.execute(sa.delete(LEASES).where(LEASES.c.trial_id.in_(ended)))
         free -= ended.keys()
-        taken = sa.update(Lease).where(Lease.trial_id.in_(free))
+        taken = sa.update(LEASES).where(LEASES.c.trial_id.in_(free))
         connection.execute(taken.values(owner=self.owner, expires_at=now + timedelta(seconds=self._seconds)))
         return free
 
@@ -131,22 +131,22 @@ class Leases:
             thread.join()
             # what cannot be given back runs out by itself
             with contextlib.suppress(UserError, sa.exc.DBAPIError), self._store.database.writing() as connection:
-                connection.execute(sa.delete(Lease).where(Lease.owner == self.owner))
+                connection.execute(sa.delete(LEASES).where(LEASES.c.owner == self.owner))
 
     def _renew_until(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / 4):
             # a moment without the database costs nothing: the next try is long before the time is up
             with contextlib.suppress(UserError, sa.exc.DBAPIError), self._store.database.writing() as connection:
                 later = _now(connection) + timedelta(seconds=self._seconds)
-                connection.execute(sa.update(Lease).where(Lease.owner == self.owner).values(expires_at=later))
+                connection.execute(sa.update(LEASES).where(LEASES.c.owner == self.owner).values(expires_at=later))
 
 
 def _runs(connection: sa.Connection, trial_ids: Collection[str]) -> dict[str, dict[str, str]]:
     """Runs of the trials, oldest first: trial id -> run id -> status."""
     found: dict[str, dict[str, str]] = {}
     for part in _chunks(list(trial_ids)):
-        query = sa.select(Run.trial_id, Run.id, Run.status).where(Run.trial_id.in_(part))
-        for row in connection.execute(query.order_by(Run.started_at, Run.id)):
+        query = sa.select(RUNS.c.trial_id, RUNS.c.id, RUNS.c.status).where(RUNS.c.trial_id.in_(part))
+        for row in connection.execute(query.order_by(RUNS.c.started_at, RUNS.c.id)):
             found.setdefault(row.trial_id, {})[row.id] = row.status
     return found
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from harness import metrics, rows
 from harness.bundle.writing import all_predictions
 from harness.records import Predictions, TaskInfo
-from harness.schema import Run, Score, Trial
+from harness.schema import RUNS, SCORES, TRIALS
 from harness.store import Store
 
 TOLERANCE = 1e-9
@@ -63,15 +63,15 @@ def rescore(store: Store, metric: str | None = None) -> Rescored:
                     new.append({**place, "value": rows.finite(value)})
     if new:
         with store.database.writing() as connection:
-            rows.insert_missing(connection, Score, new)
+            rows.insert_missing(connection, SCORES, new)
     result.added, result.unfit = len(new), sorted(unfit.values())
     return result
 
 
 def _runs(store: Store, tasks: dict[tuple[str, int], TaskInfo]) -> Iterator[tuple[str, TaskInfo]]:
-    query = sa.select(Run.id, Trial.task, Trial.task_version).join(Trial, Trial.id == Run.trial_id)
+    query = sa.select(RUNS.c.id, TRIALS.c.task, TRIALS.c.task_version).join(TRIALS, TRIALS.c.id == RUNS.c.trial_id)
     with store.reading() as connection:
-        found = connection.execute(query.where(Run.status == "ok").order_by(Run.started_at, Run.id)).all()
+        found = connection.execute(query.where(RUNS.c.status == "ok").order_by(RUNS.c.started_at, RUNS.c.id)).all()
     for row in found:
         yield row.id, tasks[row.task, row.task_version]
 

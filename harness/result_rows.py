@@ -21,28 +21,28 @@ from harness.errors import unknown
 from harness.protocols import PROTOCOLS, Scored
 from harness.records import SELECT
 from harness.rows import plain_rows
-from harness.schema import Run, Score, SuiteMember, Trial
+from harness.schema import RUNS, SCORES, SUITE_MEMBERS, TRIALS
 from harness.store import Store
 
-IDENTIFICATION = {
-    "task": Trial.task,
-    "task_title": schema.Task.title,
-    "task_version": Trial.task_version,
-    "method": Trial.method,
-    "method_title": schema.Method.title,
-    "control": schema.Method.control,
-    "backbone": Trial.backbone,
-    "backbone_revision": Trial.backbone_revision,
-    "train_size": Trial.train_size,
-    "start": Trial.start,
-    "seed": Trial.seed,
-    "parameters": sa.cast(Trial.parameters, sa.String),
-    "recipe": sa.cast(Trial.recipe, sa.String),
+IDENTIFICATION: dict[str, sa.ColumnElement[Any]] = {
+    "task": TRIALS.c.task,
+    "task_title": schema.TASKS.c.title,
+    "task_version": TRIALS.c.task_version,
+    "method": TRIALS.c.method,
+    "method_title": schema.METHODS.c.title,
+    "control": schema.METHODS.c.control,
+    "backbone": TRIALS.c.backbone,
+    "backbone_revision": TRIALS.c.backbone_revision,
+    "train_size": TRIALS.c.train_size,
+    "start": TRIALS.c.start,
+    "seed": TRIALS.c.seed,
+    "parameters": sa.cast(TRIALS.c.parameters, sa.String),
+    "recipe": sa.cast(TRIALS.c.recipe, sa.String),
 }
 LEFT_OUT = ("id", "trial_id", "traceback", "provenance")
-RUN_COLUMNS = [column.name for column in sa.inspect(Run).columns if column.name not in LEFT_OUT]
-FIRST_METRIC = schema.Task.metrics[0].as_string()
-OF_TASK = sa.and_(schema.Task.name == Trial.task, schema.Task.version == Trial.task_version)
+RUN_COLUMNS = [column.name for column in RUNS.c if column.name not in LEFT_OUT]
+FIRST_METRIC = schema.TASKS.c.metrics[0].as_string()
+OF_TASK = sa.and_(schema.TASKS.c.name == TRIALS.c.task, schema.TASKS.c.version == TRIALS.c.task_version)
 TIMES = ("started_at", "finished_at")
 
 Types = dict[str, sa.types.TypeEngine[Any]]
@@ -83,7 +83,7 @@ def chosen_epochs(store: Store, suite: str | None = None) -> dict[str, Chosen]:
 
 def runs_of(suite: str) -> sa.Select[Any]:
     """The ids of all runs of a suite's trials."""
-    return sa.select(Run.id).where(Run.trial_id.in_(_trials_of(suite)))
+    return sa.select(RUNS.c.id).where(RUNS.c.trial_id.in_(_trials_of(suite)))
 
 
 def read(connection: sa.Connection, query: sa.Select) -> Table:
@@ -118,12 +118,13 @@ def _derived(chosen: Chosen) -> Iterator[float | int | None]:
 def _placed(store: Store, connection: sa.Connection, suite: str | None) -> Table:
     """Places, trials and runs, each table read once and joined here: one wide query would sort and carry every column
     for every place."""
-    names = connection.scalars(sa.select(schema.Suite.name)).all()
+    names = connection.scalars(sa.select(schema.SUITES.c.name)).all()
     if suite is not None and suite not in names:
         raise unknown("suite", suite, names, store.database.where)
-    columns = (SuiteMember.suite, SuiteMember.grid, SuiteMember.label, SuiteMember.position, SuiteMember.trial_id)
-    of_places = sa.select(*columns).order_by(SuiteMember.suite, SuiteMember.position, SuiteMember.trial_id)
-    places = read(connection, of_places if suite is None else of_places.where(SuiteMember.suite == suite))
+    member = SUITE_MEMBERS.c
+    columns = (member.suite, member.grid, member.label, member.position, member.trial_id)
+    of_places = sa.select(*columns).order_by(member.suite, member.position, member.trial_id)
+    places = read(connection, of_places if suite is None else of_places.where(member.suite == suite))
     trials, runs = _trials(connection, suite), _shown_runs(connection, suite)
     of_trial = {row[0]: row[1:] for row in trials.rows}
     of_run = {row[0]: row[1:] for row in runs.rows}
@@ -135,20 +136,20 @@ def _placed(store: Store, connection: sa.Connection, suite: str | None) -> Table
 
 def _trials(connection: sa.Connection, suite: str | None) -> Table:
     """The trials' ids, and what identifies them."""
-    columns: list[sa.ColumnElement[Any]] = [column.label(name) for name, column in IDENTIFICATION.items()]
+    columns = [column.label(name) for name, column in IDENTIFICATION.items()]
     query = (
-        sa.select(Trial.id.label("trial_id"), *columns, FIRST_METRIC.label("metric"))
-        .join(schema.Method, schema.Method.name == Trial.method)
-        .join(schema.Task, OF_TASK)
+        sa.select(TRIALS.c.id.label("trial_id"), *columns, FIRST_METRIC.label("metric"))
+        .join(schema.METHODS, schema.METHODS.c.name == TRIALS.c.method)
+        .join(schema.TASKS, OF_TASK)
     )
-    return read(connection, query if suite is None else query.where(Trial.id.in_(_trials_of(suite))))
+    return read(connection, query if suite is None else query.where(TRIALS.c.id.in_(_trials_of(suite))))
 
 
 def _shown_runs(connection: sa.Connection, suite: str | None) -> Table:
     """Each trial's latest ok run, or its latest run if none is ok: trial_id, run_id, RUN_COLUMNS."""
     columns = [_as_stored(name) for name in RUN_COLUMNS]
-    query = sa.select(Run.trial_id, Run.id.label("run_id"), *columns).order_by(Run.started_at, Run.id)
-    runs = read(connection, query if suite is None else query.where(Run.trial_id.in_(_trials_of(suite))))
+    query = sa.select(RUNS.c.trial_id, RUNS.c.id.label("run_id"), *columns).order_by(RUNS.c.started_at, RUNS.c.id)
+    runs = read(connection, query if suite is None else query.where(RUNS.c.trial_id.in_(_trials_of(suite))))
     status, *times = (list(runs.types).index(name) for name in ("status", *TIMES))
     for row in runs.rows:  # what is no time is told as an error of the database
         for place in times:
@@ -160,7 +161,7 @@ def _shown_runs(connection: sa.Connection, suite: str | None) -> Table:
 
 def _as_stored(name: str) -> sa.ColumnElement[Any]:
     """A column of the table `runs`; times as the text that they are stored as."""
-    column: sa.ColumnElement[Any] = getattr(Run, name)
+    column: sa.ColumnElement[Any] = RUNS.c[name]
     return sa.type_coerce(column, sa.String).label(name) if name in TIMES else column
 
 
@@ -185,7 +186,7 @@ class _Kind:
 
 def _kinds(connection: sa.Connection, placed: Table) -> dict[str, _Kind]:
     """By run id, for the ok runs that are placed."""
-    task = schema.Task
+    task = schema.TASKS.c
     tasks = connection.execute(sa.select(task.name, task.version, task.metrics, task.tests))
     kinds = {(row.name, row.version): _Kind(row.metrics[0], tuple(row.tests)) for row in tasks}
     run, status, name, version = (list(placed.types).index(n) for n in ("run_id", "status", "task", "task_version"))
@@ -195,21 +196,21 @@ def _kinds(connection: sa.Connection, placed: Table) -> dict[str, _Kind]:
 def _courses(connection: sa.Connection, suite: str | None, kinds: Mapping[str, _Kind]) -> Mapping[str, list[Scored]]:
     """The epochs in which all test splits of a run's task were scored, by run id."""
     # One pass over the scores in the order of their key: what each kind of task would make of them, side by side.
-    columns: list[Any] = [Score.run_id, Score.epoch]
+    columns: list[Any] = [SCORES.c.run_id, SCORES.c.epoch]
     place: dict[_Kind, int] = {}
     for kind in dict.fromkeys(kinds.values()):
         place[kind] = len(columns)
-        on_tests = sa.and_(Score.metric == kind.metric, Score.split.in_(kind.tests))
-        on_select = sa.and_(Score.metric == kind.metric, Score.split == SELECT)
+        on_tests = sa.and_(SCORES.c.metric == kind.metric, SCORES.c.split.in_(kind.tests))
+        on_select = sa.and_(SCORES.c.metric == kind.metric, SCORES.c.split == SELECT)
         columns += [
-            sa.func.avg(sa.case((on_tests, Score.value))).label(f"score{len(place)}"),
-            sa.func.count(sa.case((on_tests, Score.value))).label(f"found{len(place)}"),
-            sa.func.max(sa.case((on_select, Score.value))).label(f"select{len(place)}"),
+            sa.func.avg(sa.case((on_tests, SCORES.c.value))).label(f"score{len(place)}"),
+            sa.func.count(sa.case((on_tests, SCORES.c.value))).label(f"found{len(place)}"),
+            sa.func.max(sa.case((on_select, SCORES.c.value))).label(f"select{len(place)}"),
         ]
-    query = sa.select(*columns).group_by(Score.run_id, Score.epoch).order_by(Score.run_id, Score.epoch)
+    query = sa.select(*columns).group_by(SCORES.c.run_id, SCORES.c.epoch).order_by(SCORES.c.run_id, SCORES.c.epoch)
     wanted = {run_id: (place[kind], len(kind.tests)) for run_id, kind in kinds.items()}
     courses: dict[str, list[Scored]] = defaultdict(list)
-    for row in read(connection, query if suite is None else query.where(Score.run_id.in_(runs_of(suite)))).rows:
+    for row in read(connection, query if suite is None else query.where(SCORES.c.run_id.in_(runs_of(suite)))).rows:
         if (of_run := wanted.get(row[0])) is None:
             continue
         first, tests = of_run
@@ -220,7 +221,7 @@ def _courses(connection: sa.Connection, suite: str | None, kinds: Mapping[str, _
 
 
 def _trials_of(suite: str) -> sa.Select[Any]:
-    return sa.select(SuiteMember.trial_id).where(SuiteMember.suite == suite)
+    return sa.select(SUITE_MEMBERS.c.trial_id).where(SUITE_MEMBERS.c.suite == suite)
 
 
 @contextmanager

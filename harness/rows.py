@@ -65,37 +65,37 @@ def plain_rows(connection: sa.Connection, query: sa.Select) -> list[tuple[Any, .
     return rows
 
 
-def upsert(connection: sa.Connection, model: type[schema.Base], new: list[dict[str, Any]]) -> None:
+def upsert(connection: sa.Connection, table: sa.Table, new: list[dict[str, Any]]) -> None:
     """Insert rows; a row whose primary key exists is replaced."""
     if not new:
         return
-    statement = _insert(connection, model)
-    keys = [column.name for column in sa.inspect(model).primary_key]
+    statement = _insert(connection, table)
+    keys = [column.name for column in table.primary_key]
     rest = {name: statement.excluded[name] for name in new[0] if name not in keys}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), new)
 
 
-def insert_missing(connection: sa.Connection, model: type[schema.Base], new: list[dict[str, Any]]) -> None:
+def insert_missing(connection: sa.Connection, table: sa.Table, new: list[dict[str, Any]]) -> None:
     """Insert rows; a row whose primary key exists stays as it is."""
     if new:
-        connection.execute(_insert(connection, model).on_conflict_do_nothing(), new)
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), new)
 
 
-def _insert(connection: sa.Connection, model: type[schema.Base]) -> sqlite.Insert | postgresql.Insert:
+def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     # Both dialects spell ON CONFLICT alike, but SQLAlchemy keeps it out of its common insert().
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql  # a twentieth of a second that most databases need not wait for
 
-        return postgresql.insert(model)
-    return sqlite.insert(model)
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def insert_trials(connection: sa.Connection, trials: Iterable[Trial]) -> None:
     """Insert the trials, and their backbones, that are not there yet."""
     distinct = {trial.id: trial for trial in trials}
     backbones = dict.fromkeys(trial.backbone for trial in distinct.values())
-    insert_missing(connection, schema.Backbone, [{"name": b.name, "revision": b.revision} for b in backbones])
-    insert_missing(connection, schema.Trial, [_trial_row(trial_id, trial) for trial_id, trial in distinct.items()])
+    insert_missing(connection, schema.BACKBONES, [{"name": b.name, "revision": b.revision} for b in backbones])
+    insert_missing(connection, schema.TRIALS, [_trial_row(trial_id, trial) for trial_id, trial in distinct.items()])
 
 
 def _trial_row(trial_id: str, trial: Trial) -> dict[str, Any]:
@@ -121,10 +121,12 @@ Cell = tuple[str, str, str, str, int, str]
 
 def insert_members(connection: sa.Connection, suite: SuiteInfo) -> None:
     """Add the suite's members behind those it has; see `Store.set_suite` for what takes whose place."""
-    table, trial = schema.SuiteMember, schema.Trial
+    place, trial = schema.SUITE_MEMBERS.c, schema.TRIALS.c
     columns = (trial.backbone, trial.task, trial.train_size, trial.start)
-    query = sa.select(table.grid, table.label, *columns, table.trial_id, table.position, trial.canonical)
-    stored = connection.execute(query.join(trial, trial.id == table.trial_id).where(table.suite == suite.name)).all()
+    query = sa.select(place.grid, place.label, *columns, place.trial_id, place.position, trial.canonical)
+    stored = connection.execute(
+        query.join(schema.TRIALS, trial.id == place.trial_id).where(place.suite == suite.name)
+    ).all()
     planned = dict.fromkeys((member.grid, member.label, member.trial.id) for member in suite.members)
     examples = {_cell(member): member.trial for member in suite.members}
     labels = {member.label for member in suite.members}
@@ -137,14 +139,14 @@ def insert_members(connection: sa.Connection, suite: SuiteInfo) -> None:
         else:
             leaves = suite.whole and row.label in labels
         if leaves:
-            condition = (table.suite == suite.name, table.grid == row.grid, table.label == row.label)
-            connection.execute(sa.delete(table).where(*condition, table.trial_id == row.trial_id))
+            condition = (place.suite == suite.name, place.grid == row.grid, place.label == row.label)
+            connection.execute(sa.delete(schema.SUITE_MEMBERS).where(*condition, place.trial_id == row.trial_id))
     first = 1 + max((row.position for row in stored), default=-1)
     new = [
         {"suite": suite.name, "grid": grid, "label": label, "trial_id": trial_id, "position": first + index}
         for index, (grid, label, trial_id) in enumerate(planned)
     ]
-    insert_missing(connection, table, new)
+    insert_missing(connection, schema.SUITE_MEMBERS, new)
 
 
 def _cell(member: Member) -> Cell:
@@ -166,11 +168,11 @@ def _without_seed(canonical: str) -> dict[str, Any]:
 
 def set_weights_hash(connection: sa.Connection, record: RunRecord) -> None:
     """Keep the backbone's weights hash, if the run tells it and none is known."""
-    table, backbone = schema.Backbone, record.trial.backbone
+    columns, backbone = schema.BACKBONES.c, record.trial.backbone
     known = record.provenance.get("backbone_sha256")
-    condition = (table.name == backbone.name, table.revision == backbone.revision, table.weights_sha256.is_(None))
+    condition = (columns.name == backbone.name, columns.revision == backbone.revision, columns.weights_sha256.is_(None))
     if known:
-        connection.execute(sa.update(table).where(*condition).values(weights_sha256=known))
+        connection.execute(sa.update(schema.BACKBONES).where(*condition).values(weights_sha256=known))
 
 
 def insert_run(connection: sa.Connection, record: RunRecord, run_id: str = "", origin: str | None = None) -> str:
@@ -184,16 +186,16 @@ def insert_run(connection: sa.Connection, record: RunRecord, run_id: str = "", o
     stack = provenance.pop("stack", None)
     stack_id = None if stack is None else fingerprint(stack)
     if stack is not None:
-        insert_missing(connection, schema.Stack, [{"id": stack_id, "details": stack}])
+        insert_missing(connection, schema.STACKS, [{"id": stack_id, "details": stack}])
     connection.execute(
-        sa.insert(schema.Run),
+        sa.insert(schema.RUNS),
         [{"id": run_id, "stack_id": stack_id, "provenance": provenance, "origin": origin, **_run_row(record)}],
     )
     scores = [{"run_id": run_id, **finite(dataclasses.asdict(score))} for score in record.scores]
     losses = [{"run_id": run_id, "step": step, "loss": finite(loss)} for step, loss in record.losses]
-    for model, new in ((schema.Score, scores), (schema.Loss, losses)):
+    for table, new in ((schema.SCORES, scores), (schema.LOSSES, losses)):
         if new:
-            connection.execute(sa.insert(model), new)
+            connection.execute(sa.insert(table), new)
     for predictions in record.predictions:
         _insert_predictions(connection, run_id, record.trial, predictions)
     return run_id
@@ -236,7 +238,7 @@ def _insert_predictions(connection: sa.Connection, run_id: str, trial: Trial, ke
     if not len(kept.ids) == len(kept.labels) == len(kept.values):
         raise ValueError(f"{len(kept.ids)} ids, {len(kept.labels)} labels and {len(kept.values)} predictions")
     set_id = fingerprint([trial.task, trial.task_version, kept.split, finite(kept.ids), finite(kept.labels)])
-    present = sa.select(schema.ExampleSet.id).where(schema.ExampleSet.id == set_id)
+    present = sa.select(schema.EXAMPLE_SETS.c.id).where(schema.EXAMPLE_SETS.c.id == set_id)
     if connection.scalar(present) is None:
         examples = {
             "id": set_id,
@@ -246,6 +248,6 @@ def _insert_predictions(connection: sa.Connection, run_id: str, trial: Trial, ke
             "ids": pack(kept.ids),
             "labels": pack(kept.labels),
         }
-        insert_missing(connection, schema.ExampleSet, [examples])
+        insert_missing(connection, schema.EXAMPLE_SETS, [examples])
     row = {"run_id": run_id, "split": kept.split, "epoch": kept.epoch, "example_set_id": set_id}
-    connection.execute(sa.insert(schema.Prediction), [{**row, "predicted": pack(kept.values)}])
+    connection.execute(sa.insert(schema.PREDICTIONS), [{**row, "predicted": pack(kept.values)}])

@@ -23,7 +23,7 @@ from typing import Any
 from harness.database import Database
 from harness.errors import UserError
 from harness.rows import unpack
-from harness.schema import SCHEMA_VERSION, VERSION_TABLE, Base
+from harness.schema import METADATA, SCHEMA_VERSION, VERSION_TABLE
 from harness.whole_files import check_new
 
 OF_RUNS = ("scores", "losses", "predictions")
@@ -101,7 +101,7 @@ class _Salvage:
             with contextlib.closing(self._new):
                 self._new.execute("PRAGMA foreign_keys = ON")
                 self._new.execute("BEGIN IMMEDIATE")
-                for table in Base.metadata.sorted_tables:
+                for table in METADATA.sorted_tables:
                     if table.name not in (*OF_RUNS, *PASSING) and self._columns(table.name):
                         self._copy(table.name)
                 self._new.execute("COMMIT")

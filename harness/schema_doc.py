@@ -1,4 +1,4 @@
-"""Renders `docs/schema.md` from the models: `python -m harness.schema_doc > docs/schema.md`."""
+"""Renders `docs/schema.md` from the tables: `python -m harness.schema_doc > docs/schema.md`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import sqlalchemy as sa
 
-from harness.schema import SCHEMA_VERSION, VERSION_TABLE, Base
+from harness.schema import METADATA, SCHEMA_VERSION, VERSION_TABLE
 
 EXAMPLES = {
     "How many runs ended how": "SELECT status, count(*) AS runs FROM runs GROUP BY status",
@@ -46,7 +46,7 @@ frame = pandas.read_sql("SELECT * FROM runs", sqlalchemy.create_engine("sqlite:/
 def render() -> str:
     """The whole page as Markdown."""
     queries = ["## Queries to start from\n", *(f"{title}:\n\n```sql\n{sql};\n```\n" for title, sql in EXAMPLES.items())]
-    tables = [_table(table) for table in Base.metadata.sorted_tables]
+    tables = [_table(table) for table in METADATA.sorted_tables]
     return "\n".join([INTRODUCTION, *queries, "## Tables\n", *tables])
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from harness.protocols import PROTOCOLS
 from harness.result_rows import TIMES, Table, chosen_epochs, read, result_rows, runs_of
-from harness.schema import Score
+from harness.schema import SCORES
 from harness.store import Store
 
 Frame = pd.DataFrame
@@ -37,9 +37,10 @@ def scores(store: Store, suite: str | None = None) -> Frame:
         for run_id, points in chosen_epochs(store, suite).items()
         for protocol, point in points.items()
     ]
-    stored = sa.select(*Score.__table__.columns)
+    stored = sa.select(*SCORES.c)
     with store.reading() as connection:
-        scored = _frame(read(connection, stored if suite is None else stored.where(Score.run_id.in_(runs_of(suite)))))
+        query = stored if suite is None else stored.where(SCORES.c.run_id.in_(runs_of(suite)))
+        scored = _frame(read(connection, query))
     long = Frame(chosen, columns=["run_id", "protocol", "epoch"]).merge(scored, on=["run_id", "epoch"])
     order = long["protocol"].map({protocol: index for index, protocol in enumerate(PROTOCOLS)})
     return (

@@ -135,9 +135,9 @@ def _seeds(places: Iterable[Place]) -> Counter[tuple[str, str]]:
 
 def _on_one_stack(connection: sa.Connection, run_ids: Sequence[str]) -> set[str]:
     """Those of the runs that are on the stack of most of them."""
-    stacks: dict[str, str | None] = {}
+    run, stacks = schema.RUNS.c, dict[str, str | None]()
     for first in range(0, len(run_ids), CHUNK):
-        query = sa.select(schema.Run.id, schema.Run.stack_id).where(schema.Run.id.in_(run_ids[first : first + CHUNK]))
+        query = sa.select(run.id, run.stack_id).where(run.id.in_(run_ids[first : first + CHUNK]))
         stacks |= {row.id: row.stack_id for row in connection.execute(query)}
     counts = Counter(stacks.values())
     most = max(counts, key=lambda stack: (counts[stack], stack or ""), default=None)
@@ -146,17 +146,17 @@ def _on_one_stack(connection: sa.Connection, run_ids: Sequence[str]) -> set[str]
 
 def stored_predictions(connection: sa.Connection, epochs: Mapping[str, int]) -> dict[str, list[Kept]]:
     """By run id: what runs predicted after these epochs; runs without stored predictions are left out."""
-    table, found = schema.Prediction, defaultdict[str, list[Kept]](list)
+    kept, found = schema.PREDICTIONS.c, defaultdict[str, list[Kept]](list)
     runs = list(epochs)
     for first in range(0, len(runs), CHUNK):
-        query = sa.select(table.run_id, table.split, table.epoch, table.example_set_id, table.predicted)
-        for row in connection.execute(query.where(table.run_id.in_(runs[first : first + CHUNK]))):
+        query = sa.select(kept.run_id, kept.split, kept.epoch, kept.example_set_id, kept.predicted)
+        for row in connection.execute(query.where(kept.run_id.in_(runs[first : first + CHUNK]))):
             if row.epoch == epochs[row.run_id]:
                 found[row.run_id].append(Kept(row.split, row.example_set_id, unpack(row.predicted)))
     return found
 
 
 def _labels(connection: sa.Connection, sets: Iterable[str]) -> dict[str, list[Any]]:
-    table = schema.ExampleSet
-    query = sa.select(table.id, table.labels).where(table.id.in_(list(sets)))
+    examples = schema.EXAMPLE_SETS.c
+    query = sa.select(examples.id, examples.labels).where(examples.id.in_(list(sets)))
     return {row.id: unpack(row.labels) for row in connection.execute(query)}

@@ -33,7 +33,7 @@ from harness.records import (
     SuiteInfo,
     TaskInfo,
 )
-from harness.schema import SCHEMA_VERSION, Run, SuiteMember, Trial
+from harness.schema import RUNS, SCHEMA_VERSION, SUITE_MEMBERS, TRIALS
 from harness.trial import trial_from_json
 
 
@@ -127,11 +127,11 @@ class Store:
     def describe(self, methods: Iterable[MethodInfo], tasks: Iterable[TaskInfo]) -> None:
         """Keep what plugins say of themselves; trials may only name methods and tasks that are described."""
         with self.database.writing() as connection:
-            rows.upsert(connection, schema.Method, [dataclasses.asdict(info) for info in methods])
+            rows.upsert(connection, schema.METHODS, [dataclasses.asdict(info) for info in methods])
             described = [
                 {**dataclasses.asdict(info), "metrics": list(info.metrics), "tests": list(info.tests)} for info in tasks
             ]
-            rows.upsert(connection, schema.Task, described)
+            rows.upsert(connection, schema.TASKS, described)
 
     def set_suite(self, suite: SuiteInfo) -> None:
         """Record a suite as planned, with its trials. Members of earlier plans stay (a plan may be filtered).
@@ -143,7 +143,7 @@ class Store:
         """
         with self.database.writing() as connection:
             head = {name: getattr(suite, name) for name in ("name", "title", "description", "rank_by")}
-            rows.upsert(connection, schema.Suite, [head])
+            rows.upsert(connection, schema.SUITES, [head])
             rows.insert_trials(connection, (member.trial for member in suite.members))
             rows.insert_members(connection, suite)
 
@@ -157,8 +157,8 @@ class Store:
         with self.database.writing() as connection:
             rows.insert_trials(connection, [record.trial])
             rows.set_weights_hash(connection, record)
-            mine = (schema.Lease.owner == lease_of, schema.Lease.trial_id == record.trial.id)
-            connection.execute(sa.delete(schema.Lease).where(*mine))
+            mine = (schema.LEASES.c.owner == lease_of, schema.LEASES.c.trial_id == record.trial.id)
+            connection.execute(sa.delete(schema.LEASES).where(*mine))
             return rows.insert_run(connection, record)
 
     # ------------------------------------------------------------------------------------- reading
@@ -166,13 +166,13 @@ class Store:
     def finished(self, trial_ids: Iterable[str]) -> set[str]:
         """Those of the trials that have a run with status ok."""
         with self.reading() as connection:
-            done = set(connection.scalars(sa.select(Run.trial_id).where(Run.status == "ok").distinct()))
+            done = set(connection.scalars(sa.select(RUNS.c.trial_id).where(RUNS.c.status == "ok").distinct()))
         return done & set(trial_ids)
 
     def latest_status(self, trial_ids: Iterable[str]) -> dict[str, str]:
         """Status of each trial's latest run; trials without runs are left out."""
         with self.reading() as connection:
-            query = sa.select(Run.trial_id, Run.status).order_by(Run.started_at, Run.id)
+            query = sa.select(RUNS.c.trial_id, RUNS.c.status).order_by(RUNS.c.started_at, RUNS.c.id)
             latest = {row.trial_id: row.status for row in connection.execute(query)}
         return {trial_id: latest[trial_id] for trial_id in trial_ids if trial_id in latest}
 
@@ -180,24 +180,24 @@ class Store:
         """All suites by name, or one."""
         with self.reading() as connection:
             count = (
-                sa.select(sa.func.count(sa.distinct(SuiteMember.trial_id)))
-                .where(SuiteMember.suite == schema.Suite.name)
+                sa.select(sa.func.count(sa.distinct(SUITE_MEMBERS.c.trial_id)))
+                .where(SUITE_MEMBERS.c.suite == schema.SUITES.c.name)
                 .scalar_subquery()
             )
-            query = sa.select(schema.Suite, count.label("trials")).order_by(schema.Suite.name)
-            query = query if name is None else query.where(schema.Suite.name == name)
+            query = sa.select(schema.SUITES, count.label("trials")).order_by(schema.SUITES.c.name)
+            query = query if name is None else query.where(schema.SUITES.c.name == name)
             return [SuiteSummary(**row._asdict()) for row in connection.execute(query)]
 
     def methods(self) -> list[MethodInfo]:
         """All described methods by name."""
         with self.reading() as connection:
-            query = sa.select(schema.Method).order_by(schema.Method.name)
+            query = sa.select(schema.METHODS).order_by(schema.METHODS.c.name)
             return [MethodInfo(**row._asdict()) for row in connection.execute(query)]
 
     def tasks(self) -> list[TaskInfo]:
         """All described tasks by name and version."""
         with self.reading() as connection:
-            query = sa.select(schema.Task).order_by(schema.Task.name, schema.Task.version)
+            query = sa.select(schema.TASKS).order_by(schema.TASKS.c.name, schema.TASKS.c.version)
             found = [row._asdict() for row in connection.execute(query)]
         return [TaskInfo(**{**row, "metrics": tuple(row["metrics"]), "tests": tuple(row["tests"])}) for row in found]
 
@@ -206,16 +206,16 @@ class Store:
         with self.reading() as connection:
             run_id = self._resolve(connection, prefix)
             query = (
-                sa.select(Run, Trial.canonical, schema.Stack.details)
-                .join(Trial, Trial.id == Run.trial_id)
-                .join(schema.Stack, schema.Stack.id == Run.stack_id, isouter=True)
-                .where(Run.id == run_id)
+                sa.select(RUNS, TRIALS.c.canonical, schema.STACKS.c.details)
+                .join(TRIALS, TRIALS.c.id == RUNS.c.trial_id)
+                .join(schema.STACKS, schema.STACKS.c.id == RUNS.c.stack_id, isouter=True)
+                .where(RUNS.c.id == run_id)
             )
             row = connection.execute(query).one()._asdict()
             members = connection.execute(
-                sa.select(SuiteMember.suite, SuiteMember.grid, SuiteMember.label)
-                .where(SuiteMember.trial_id == row["trial_id"])
-                .order_by(SuiteMember.suite, SuiteMember.grid, SuiteMember.label)
+                sa.select(SUITE_MEMBERS.c.suite, SUITE_MEMBERS.c.grid, SUITE_MEMBERS.c.label)
+                .where(SUITE_MEMBERS.c.trial_id == row["trial_id"])
+                .order_by(SUITE_MEMBERS.c.suite, SUITE_MEMBERS.c.grid, SUITE_MEMBERS.c.label)
             )
             record = _record(row, _scores(connection, run_id), _losses(connection, run_id))
             return RunDetails(
@@ -229,12 +229,12 @@ class Store:
 
     def predictions(self, run_id: str, split: str, epoch: int | None = None) -> Predictions:
         """Per-example predictions of a run on one split, by default after the last epoch that has any."""
-        kept, examples = schema.Prediction, schema.ExampleSet
+        kept, examples = schema.PREDICTIONS.c, schema.EXAMPLE_SETS.c
         with self.reading() as connection:
             run_id = self._resolve(connection, run_id)
             query = (
                 sa.select(kept.split, kept.epoch, kept.predicted, examples.ids, examples.labels)
-                .join(examples, examples.id == kept.example_set_id)
+                .join(schema.EXAMPLE_SETS, examples.id == kept.example_set_id)
                 .where(kept.run_id == run_id)
                 .order_by(kept.epoch.desc())
             )
@@ -248,7 +248,7 @@ class Store:
         raise UserError(f"run {run_id} has no predictions for {wanted}; it has: {places}.")
 
     def _resolve(self, connection: sa.Connection, prefix: str) -> str:
-        query = sa.select(Run.id).where(Run.id.startswith(prefix, autoescape=True)).order_by(Run.id)
+        query = sa.select(RUNS.c.id).where(RUNS.c.id.startswith(prefix, autoescape=True)).order_by(RUNS.c.id)
         found = list(connection.scalars(query.limit(9)))
         if len(found) == 1:
             return found[0]
@@ -259,15 +259,15 @@ class Store:
 
 
 def _scores(connection: sa.Connection, run_id: str) -> list[Score]:
-    table = schema.Score
-    query = sa.select(table.epoch, table.split, table.metric, table.value).where(table.run_id == run_id)
-    ordered = query.order_by(table.epoch, table.split, table.metric)
+    score = schema.SCORES.c
+    query = sa.select(score.epoch, score.split, score.metric, score.value).where(score.run_id == run_id)
+    ordered = query.order_by(score.epoch, score.split, score.metric)
     return [Score(row.epoch, row.split, row.metric, rows.or_nan(row.value)) for row in connection.execute(ordered)]
 
 
 def _losses(connection: sa.Connection, run_id: str) -> list[tuple[int, float]]:
-    table = schema.Loss
-    query = sa.select(table.step, table.loss).where(table.run_id == run_id).order_by(table.step)
+    point = schema.LOSSES.c
+    query = sa.select(point.step, point.loss).where(point.run_id == run_id).order_by(point.step)
     return [(row.step, rows.or_nan(row.loss)) for row in connection.execute(query)]
 
 

@@ -47,12 +47,14 @@ class Agreement:
 def answers(store: Store, places: Sequence[Place], tasks: Sequence[str]) -> dict[str, Answers]:
     """Answers by task, of the tasks whose stored predictions are right or wrong; `tasks` names these."""
     asked = {place.run_id: place for place in places if place.task in tasks}
-    table = schema.ExampleSet
+    example_set = schema.EXAMPLE_SETS.c
     found: dict[str, dict[tuple[str, ...], dict[tuple[str, int], dict[str, list[Any]]]]] = {}
     with store.reading() as connection:
         by_run = stored_predictions(connection, {run_id: place.epoch for run_id, place in asked.items()})
         sets = {kept.example_set for splits in by_run.values() for kept in splits}
-        rows = connection.execute(sa.select(table.id, table.ids, table.labels).where(table.id.in_(sets)))
+        rows = connection.execute(
+            sa.select(example_set.id, example_set.ids, example_set.labels).where(example_set.id.in_(sets))
+        )
         examples = {row.id: (unpack(row.ids), np.asarray(unpack(row.labels), object)) for row in rows}
     for run_id, splits in by_run.items():
         place = asked[run_id]

@@ -186,7 +186,7 @@ def made(source: Source, suite: str) -> Filled:
     dates = sorted(row.started_at[:10] for row in done if row.started_at)
     stacks = Counter(row.stack_id for row in done if row.stack_id)
     with source.store.reading() as connection:
-        known = connection.execute(sa.select(schema.Stack.id, schema.Stack.details)).all()
+        known = connection.execute(sa.select(schema.STACKS.c.id, schema.STACKS.c.details)).all()
     details: dict[str, Mapping[str, Any]] = {row.id: row.details for row in known}
     lines = [
         f"{formats.plural(view.done, 'trial')} done, {view.unfinished} not run yet, {len(view.failures)} ended badly; "

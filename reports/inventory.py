@@ -69,14 +69,14 @@ def code_digest() -> str:
 
 def take_inventory(store: Store) -> Inventory:
     """Read the inventory of a database: four queries, none of which touches scores or predictions."""
-    member, run = schema.SuiteMember, schema.Run
+    member, run = schema.SUITE_MEMBERS.c, schema.RUNS.c
     with store.reading() as connection:
-        suites = sa.select(*schema.Suite.__table__.columns).order_by(schema.Suite.name)
+        suites = sa.select(*schema.SUITES.c).order_by(schema.SUITES.c.name)
         heads = [tuple(map(str, row)) for row in connection.execute(suites)]
         described = [
             tuple(map(str, row))
-            for model in (schema.Method, schema.Task, schema.Stack)
-            for row in connection.execute(sa.select(*model.__table__.columns).order_by(*model.__table__.primary_key))
+            for table in (schema.METHODS, schema.TASKS, schema.STACKS)
+            for row in connection.execute(sa.select(*table.c).order_by(*table.primary_key))
         ]
         columns = (member.suite, member.grid, member.label, member.trial_id)
         ordered = sa.select(*columns).order_by(

@@ -105,19 +105,19 @@ def run_pages(store: Store, wanted: Sequence[Stored], titles: Mapping[str, str])
 def _read(
     store: Store, ids: list[str]
 ) -> tuple[dict[str, Any], dict[str, list[Point]], dict[str, list[tuple[float, float]]]]:
-    run, trial, score, loss = schema.Run, schema.Trial, schema.Score, schema.Loss
+    run, trial, score, loss = schema.RUNS.c, schema.TRIALS.c, schema.SCORES.c, schema.LOSSES.c
     settings = {"parameters": trial.parameters, "recipe": trial.recipe, "provenance": run.provenance}
-    columns: list[Any] = [column for column in run.__table__.columns if column.name not in settings]
+    columns: list[Any] = [column for column in run if column.name not in settings]
     columns += [sa.cast(column, sa.String).label(name) for name, column in settings.items()]
     columns += [trial.task, trial.task_version, trial.method, trial.backbone, trial.backbone_revision]
     columns += [trial.train_size, trial.start, trial.seed]
-    columns += [schema.Method.title.label("method_title"), schema.Task.title.label("task_title")]
-    of_task = sa.and_(schema.Task.name == trial.task, schema.Task.version == trial.task_version)
+    columns += [schema.METHODS.c.title.label("method_title"), schema.TASKS.c.title.label("task_title")]
+    of_task = sa.and_(schema.TASKS.c.name == trial.task, schema.TASKS.c.version == trial.task_version)
     query = (
         sa.select(*columns)
-        .join(trial, trial.id == run.trial_id)
-        .join(schema.Method, schema.Method.name == trial.method)
-        .join(schema.Task, of_task)
+        .join(schema.TRIALS, trial.id == run.trial_id)
+        .join(schema.METHODS, schema.METHODS.c.name == trial.method)
+        .join(schema.TASKS, of_task)
         .where(run.id.in_(ids))
     )
     scores: dict[str, list[Point]] = defaultdict(list)

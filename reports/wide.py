@@ -161,8 +161,8 @@ def _methods(methods: Sequence[MethodInfo], summaries: Sequence[SuiteSummary]) -
 
 def _failures(store: Store, inventory: Inventory) -> list[Failure]:
     """All runs that did not end well, the newest first."""
-    run, trial = schema.Run, schema.Trial
-    of_task = sa.and_(schema.Task.name == trial.task, schema.Task.version == trial.task_version)
+    run, trial = schema.RUNS.c, schema.TRIALS.c
+    of_task = sa.and_(schema.TASKS.c.name == trial.task, schema.TASKS.c.version == trial.task_version)
     query = (
         sa.select(
             run.id,
@@ -171,12 +171,12 @@ def _failures(store: Store, inventory: Inventory) -> list[Failure]:
             run.started_at,
             trial.train_size,
             trial.seed,
-            schema.Method.title.label("method"),
-            schema.Task.title.label("task"),
+            schema.METHODS.c.title.label("method"),
+            schema.TASKS.c.title.label("task"),
         )
-        .join(trial, trial.id == run.trial_id)
-        .join(schema.Method, schema.Method.name == trial.method)
-        .join(schema.Task, of_task)
+        .join(schema.TRIALS, trial.id == run.trial_id)
+        .join(schema.METHODS, schema.METHODS.c.name == trial.method)
+        .join(schema.TASKS, of_task)
         .where(run.status != "ok")
         .order_by(run.started_at.desc(), run.id.desc())
     )
@@ -198,7 +198,7 @@ def _failures(store: Store, inventory: Inventory) -> list[Failure]:
 
 def _stacks(store: Store) -> list[StackLine]:
     """All stacks, the one with most runs first."""
-    run, stack = schema.Run, schema.Stack
+    run, stack = schema.RUNS.c, schema.STACKS.c
     with store.reading() as connection:
         counted = sa.select(run.stack_id, sa.func.count()).where(run.stack_id.is_not(None)).group_by(run.stack_id)
         counts = {str(name): int(number) for name, number in connection.execute(counted)}

@@ -17,7 +17,7 @@ from harness.execution import Outcome, run_members
 from harness.leases import Leases, this_driver
 from harness.progress import Silent
 from harness.records import RunRecord
-from harness.schema import Lease, Run
+from harness.schema import LEASES, RUNS
 from harness.store import Store, open_store
 from harness.trial import Trial
 
@@ -80,10 +80,10 @@ def check_drivers_share(url: str, drivers: int = 3, count: int = 40) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * drivers
     with open_store(url) as store, store.reading() as connection:
-        runs = Counter(connection.scalars(sa.select(Run.trial_id)))
+        runs = Counter(connection.scalars(sa.select(RUNS.c.trial_id)))
         assert len(runs) == count
         assert set(runs.values()) == {1}
-        assert connection.execute(sa.select(Lease.trial_id)).all() == []
+        assert connection.execute(sa.select(LEASES.c.trial_id)).all() == []
 
 
 def check_rules(store: Store) -> None:
@@ -117,12 +117,12 @@ def check_an_expired_lease_is_free(store: Store) -> None:
             time.sleep(0.02)
         assert expiry(store) - begin >= timedelta(seconds=0.1)
     with store.reading() as connection:
-        assert connection.execute(sa.select(Lease.trial_id)).all() == []
+        assert connection.execute(sa.select(LEASES.c.trial_id)).all() == []
 
 
 def expiry(store: Store) -> Any:
     with store.reading() as connection:
-        return connection.scalars(sa.select(sa.func.max(Lease.expires_at, type_=Lease.expires_at.type))).one()
+        return connection.scalars(sa.select(sa.func.max(LEASES.c.expires_at, type_=LEASES.c.expires_at.type))).one()
 
 
 def check_a_failure_elsewhere_is_told(store: Store) -> Outcome:
@@ -146,7 +146,7 @@ def check_a_failure_elsewhere_is_told(store: Store) -> Outcome:
 def holders(store: Store) -> dict[str, str]:
     """Trials of which somebody has a lease, and who."""
     with store.reading() as connection:
-        return {row.trial_id: row.owner for row in connection.execute(sa.select(Lease.trial_id, Lease.owner))}
+        return {row.trial_id: row.owner for row in connection.execute(sa.select(LEASES.c.trial_id, LEASES.c.owner))}
 
 
 def elsewhere(name: str) -> str:

@@ -24,7 +24,7 @@ from harness.cli import app
 from harness.copying import copy_database
 from harness.errors import UserError
 from harness.records import Costs
-from harness.schema import Base, Run, SuiteMember
+from harness.schema import METADATA, RUNS, SUITE_MEMBERS
 from harness.scoring import results
 from harness.store import Store, open_store
 
@@ -56,7 +56,7 @@ def target(tmp_path: Path) -> Iterator[Store]:
 
 def run_ids(store: Store) -> list[str]:
     with store.reading() as connection:
-        return list(connection.scalars(sa.select(Run.id).order_by(Run.started_at, Run.id)))
+        return list(connection.scalars(sa.select(RUNS.c.id).order_by(RUNS.c.started_at, RUNS.c.id)))
 
 
 # ------------------------------------------------------------------------------------- there and back
@@ -114,7 +114,7 @@ def test_a_suite_with_another_recipe_here_keeps_its_own(file: Path, target: Stor
     merged = merge(target, read_bundle(file))
     assert merged.outside == 3  # seeds 0, 1 and 7 of lora; ft has no cell here
     with target.reading() as connection:
-        members = set(connection.scalars(sa.select(SuiteMember.trial_id)))
+        members = set(connection.scalars(sa.select(SUITE_MEMBERS.c.trial_id)))
     assert other.trial.id in members
     assert len(members) == 3
     assert len(run_ids(target)) == len(RECORDS) + 1
@@ -329,7 +329,7 @@ def test_a_copy_has_every_row_and_is_refused_where_there_are_some(source: Store,
     copied = copy_database(source, target)
     assert copied["runs"] == len(RECORDS)
     with source.reading() as first, target.reading() as second:
-        for table in Base.metadata.sorted_tables:
+        for table in METADATA.sorted_tables:
             query = sa.select(table).order_by(*table.primary_key)
             assert first.execute(query).all() == second.execute(query).all(), table.name
     with pytest.raises(UserError, match=r"holds \w+ already"):

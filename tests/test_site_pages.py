@@ -15,7 +15,7 @@ from report_support import MAJORITY, TASKS, Page, fill_example, make_row, make_r
 from benchmarks._generated import Shape, add_one, generate
 from harness.errors import UserError
 from harness.records import Member, RunRecord, SuiteInfo
-from harness.schema import SCHEMA_VERSION, Run
+from harness.schema import RUNS, SCHEMA_VERSION
 from harness.store import open_store
 from reports import pages, wide
 from reports.agreement import Answers, agreement
@@ -359,7 +359,7 @@ def test_a_run_that_came_in_a_bundle_says_who_submitted_it(tmp_path: Path) -> No
     with open_store(str(tmp_path / "board.db")) as store:
         ours, theirs = fill(store, [make_record(seed=0), make_record(seed=1)])
         with store.database.writing() as connection:
-            connection.execute(sa.update(Run).where(Run.id == theirs).values(origin="A. <b>Author</b>"))
+            connection.execute(sa.update(RUNS).where(RUNS.c.id == theirs).values(origin="A. <b>Author</b>"))
     site = built(tmp_path / "board.db", tmp_path / "site")
     assert "Submitted by A. <b>Author</b>" in Page(site[f"runs/{theirs}.html"]).text
     assert "Submitted by" not in site[f"runs/{ours}.html"]

@@ -163,8 +163,8 @@ def test_unmeasured_costs_are_null_and_odd_provenance_is_kept_as_text(store: Sto
 
 
 def test_every_cost_has_a_column_and_every_column_a_meaning() -> None:
-    assert {field.name for field in dataclasses.fields(Costs)} <= set(schema.Run.__table__.columns.keys())
-    for table in schema.Base.metadata.sorted_tables:
+    assert {field.name for field in dataclasses.fields(Costs)} <= set(schema.RUNS.c.keys())
+    for table in schema.METADATA.sorted_tables:
         assert table.comment
         assert all(column.comment for column in table.columns), table.name
 
@@ -181,7 +181,7 @@ def test_a_run_of_an_undescribed_method_is_refused_whole(store: Store) -> None:
 def test_deleting_a_trial_that_has_runs_is_refused(store: Store) -> None:
     store.add_run(make_record())
     with pytest.raises(IntegrityError, match="FOREIGN KEY"), store.database.writing() as connection:
-        connection.execute(sa.delete(schema.Trial))
+        connection.execute(sa.delete(schema.TRIALS))
 
 
 def test_an_invented_status_is_refused(store: Store) -> None:
@@ -313,8 +313,8 @@ def test_two_processes_create_and_write_at_once_and_nothing_is_lost(path: Path) 
 def _die_while_writing(path: str) -> None:
     store = open_store(path)
     with store.database.writing() as connection:
-        connection.execute(sa.update(schema.Run).values(status="failed"))
-        connection.execute(sa.insert(schema.Suite).values(name="half", title="", description="", rank_by="last"))
+        connection.execute(sa.update(schema.RUNS).values(status="failed"))
+        connection.execute(sa.insert(schema.SUITES).values(name="half", title="", description="", rank_by="last"))
         os._exit(9)
 
 
@@ -346,7 +346,7 @@ def test_migrations_make_what_the_models_say(store: Store) -> None:
     with store.reading() as connection:
         options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, schema.Base.metadata) == []
+        assert compare_metadata(context, schema.METADATA) == []
         checks = sa.inspect(connection).get_check_constraints("runs")
     assert [check["name"] for check in checks] == ["ck_runs_status"]
 
@@ -384,7 +384,7 @@ def test_pandas_and_plain_sqlite_read_the_file(path: Path, store: Store) -> None
 
 def test_nothing_is_pickled(path: Path, store: Store) -> None:
     fill(store, [make_record()])
-    for table in schema.Base.metadata.sorted_tables:
+    for table in schema.METADATA.sorted_tables:
         assert not any(isinstance(column.type, sa.PickleType) for column in table.columns)
     with store.reading() as connection:
         packed = connection.execute(sa.text("SELECT predicted FROM predictions")).scalar_one()
@@ -433,7 +433,7 @@ def test_a_folder_without_write_permission_is_named(open_folder: Path) -> None:
 
 def test_a_reading_connection_cannot_write(store: Store) -> None:
     with pytest.raises(UserError, match="cannot be written"), store.reading() as connection:
-        connection.execute(sa.delete(schema.Run))
+        connection.execute(sa.delete(schema.RUNS))
 
 
 # ---------------------------------------------------------------------------------------- bad input

@@ -21,7 +21,7 @@ from harness import doctor, file_systems
 from harness.cli import app
 from harness.records import Predictions, RunRecord
 from harness.rescoring import rescore
-from harness.schema import Prediction, Score
+from harness.schema import PREDICTIONS, SCORES
 from harness.settings import Settings
 from harness.store import Store, open_store
 from harness.trial import Trial
@@ -226,7 +226,7 @@ def test_stored_scores_come_out_again_and_a_forged_one_does_not(store: Store) ->
     found = rescore(store)
     assert (found.runs, found.agreeing, found.differing) == (1, 1, [])
     with store.database.writing() as connection:
-        connection.execute(sa.update(Score).where(Score.epoch == 3, Score.split == "test").values(value=0.9))
+        connection.execute(sa.update(SCORES).where(SCORES.c.epoch == 3, SCORES.c.split == "test").values(value=0.9))
     assert rescore(store).differing[0].startswith(f"run {run}: f1 on test after epoch 3 is stored as 0.9")
     assert invoke("rescore", "--db", str(store.database.path)).exit_code == 1
 
@@ -252,7 +252,7 @@ def test_an_added_metric_is_no_conflict_for_a_bundle_made_before(store: Store, t
 def test_rescoring_needs_no_labels_from_outside_and_no_torch(store: Store) -> None:
     scored_run(store)
     with store.database.writing() as connection:
-        connection.execute(sa.delete(Prediction))
+        connection.execute(sa.delete(PREDICTIONS))
     assert rescore(store).runs == 0
     done = invoke("rescore", "--metric", "acuracy", "--db", str(store.database.path))
     assert done.exit_code == 2

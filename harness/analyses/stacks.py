@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from harness.canary import canary_seconds
-from harness.schema import Run, Stack, SuiteMember, Trial
+from harness.schema import RUNS, STACKS, SUITE_MEMBERS, TRIALS
 from harness.store import Store
 
 
@@ -34,26 +34,26 @@ def stack_times(store: Store, suite: str | None = None) -> list[StackTime]:
     """Training seconds of every row on each stack that it was timed on, with the ratio to the canary there."""
     unit = canary_seconds(store)
     place = (
-        SuiteMember.suite,
-        SuiteMember.grid,
-        Trial.task,
-        Trial.train_size,
-        SuiteMember.label,
-        Run.stack_id.label("stack"),
+        SUITE_MEMBERS.c.suite,
+        SUITE_MEMBERS.c.grid,
+        TRIALS.c.task,
+        TRIALS.c.train_size,
+        SUITE_MEMBERS.c.label,
+        RUNS.c.stack_id.label("stack"),
     )
     query = (
-        sa.select(*place, sa.func.count().label("runs"), sa.func.avg(Run.train_seconds).label("seconds"))
-        .join(Trial, Trial.id == SuiteMember.trial_id)
-        .join(Run, Run.trial_id == Trial.id)
-        .where(Run.status == "ok", Run.train_seconds > 0, Run.stack_id.is_not(None))
+        sa.select(*place, sa.func.count().label("runs"), sa.func.avg(RUNS.c.train_seconds).label("seconds"))
+        .join(TRIALS, TRIALS.c.id == SUITE_MEMBERS.c.trial_id)
+        .join(RUNS, RUNS.c.trial_id == TRIALS.c.id)
+        .where(RUNS.c.status == "ok", RUNS.c.train_seconds > 0, RUNS.c.stack_id.is_not(None))
         .group_by(*place)
         .order_by(*place)
     )
     if suite is not None:
-        query = query.where(SuiteMember.suite == suite)
+        query = query.where(SUITE_MEMBERS.c.suite == suite)
     with store.reading() as connection:
         found = connection.execute(query).all()
-        stacks = connection.execute(sa.select(Stack.id, Stack.details)).all()
+        stacks = connection.execute(sa.select(STACKS.c.id, STACKS.c.details)).all()
     threads = {stack: details.get("threads") for stack, details in stacks}
     ratios = [row.seconds / unit[row.stack] if row.stack in unit else None for row in found]
     return [

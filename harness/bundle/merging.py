@@ -42,9 +42,9 @@ def merge(store: Store, bundle: Bundle, origin: str | None = None, dry: bool = F
     if dry or not new:
         return Merged(tuple(run.id for run in new), len(known), 0)
     with store.database.writing() as connection:
-        rows.insert_missing(connection, schema.Method, [dataclasses.asdict(info) for info in bundle.methods])
+        rows.insert_missing(connection, schema.METHODS, [dataclasses.asdict(info) for info in bundle.methods])
         tasks = [{**dataclasses.asdict(t), "metrics": list(t.metrics), "tests": list(t.tests)} for t in bundle.tasks]
-        rows.insert_missing(connection, schema.Task, tasks)
+        rows.insert_missing(connection, schema.TASKS, tasks)
         rows.insert_trials(connection, (run.record.trial for run in new))
         for run in new:
             rows.set_weights_hash(connection, run.record)
@@ -64,7 +64,7 @@ def stored_sha256(store: Store, run_id: str) -> str:
 def _known(store: Store, runs: Sequence[BundledRun]) -> set[str]:
     """Ids of the runs that are there with the same content; UserError if one is there with another."""
     with store.reading() as connection:
-        stored = set(connection.scalars(sa.select(schema.Run.id)))
+        stored = set(connection.scalars(sa.select(schema.RUNS.c.id)))
     present = {run.id: run for run in runs if run.id in stored}
     differing = [run_id for run_id, run in present.items() if stored_sha256(store, run_id) != run.sha256]
     if differing:
@@ -113,9 +113,9 @@ def _check_tasks(store: Store, tasks: Iterable[TaskInfo]) -> None:
 def _insert_suite(connection: sa.Connection, suite: BundledSuite, new: set[str]) -> int:
     """Add a suite and its places of new trials; the number of places whose cell holds another recipe."""
     head = {name: getattr(suite, name) for name in ("name", "title", "description", "rank_by")}
-    rows.insert_missing(connection, schema.Suite, [head])
+    rows.insert_missing(connection, schema.SUITES, [head])
     taken = _cells(connection, suite.name)
-    member = schema.SuiteMember
+    member = schema.SUITE_MEMBERS.c
     last = connection.scalar(sa.select(sa.func.max(member.position)).where(member.suite == suite.name))
     position, outside, found = -1 if last is None else last, 0, []
     for grid, label, trial in suite.members:
@@ -128,15 +128,15 @@ def _insert_suite(connection: sa.Connection, suite: BundledSuite, new: set[str])
         position += 1
         place = {"suite": suite.name, "grid": grid, "label": label, "trial_id": trial.id, "position": position}
         found.append(place)
-    rows.insert_missing(connection, member, found)
+    rows.insert_missing(connection, schema.SUITE_MEMBERS, found)
     return outside
 
 
 def _cells(connection: sa.Connection, suite: str) -> dict[tuple[Any, ...], str]:
     """What each cell of a stored suite holds, but for the seed."""
-    member, trial = schema.SuiteMember, schema.Trial
+    member, trial = schema.SUITE_MEMBERS.c, schema.TRIALS.c
     columns = (member.grid, member.label, trial.backbone, trial.task, trial.train_size, trial.start, trial.canonical)
-    query = sa.select(*columns).join(trial, trial.id == member.trial_id).where(member.suite == suite)
+    query = sa.select(*columns).join(schema.TRIALS, trial.id == member.trial_id).where(member.suite == suite)
     return {tuple(row[:-1]): _without_seed(row[-1]) for row in connection.execute(query)}
 
 

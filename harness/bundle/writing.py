@@ -112,10 +112,10 @@ def metrics_of(store: Store) -> Callable[[Trial], Collection[str]]:
 
 def all_predictions(store: Store, run_id: str) -> list[Predictions]:
     """Every kept prediction of a run."""
-    kept, examples = schema.Prediction, schema.ExampleSet
+    kept, examples = schema.PREDICTIONS.c, schema.EXAMPLE_SETS.c
     query = (
         sa.select(kept.split, kept.epoch, examples.ids, examples.labels, kept.predicted)
-        .join(examples, examples.id == kept.example_set_id)
+        .join(schema.EXAMPLE_SETS, examples.id == kept.example_set_id)
         .where(kept.run_id == run_id)
         .order_by(kept.split, kept.epoch)
     )
@@ -146,7 +146,7 @@ def _tasks(store: Store, wanted: Collection[tuple[str, int]]) -> list[dict[str, 
 
 def _suites(store: Store, trials: Collection[str]) -> list[dict[str, Any]]:
     """The suites that the trials stand in, with these trials as members."""
-    member = schema.SuiteMember
+    member = schema.SUITE_MEMBERS.c
     query = sa.select(member.suite, member.grid, member.label, member.trial_id).order_by(member.suite, member.position)
     places: dict[str, list[list[str]]] = {}
     with store.reading() as connection:

@@ -120,16 +120,17 @@ def _chosen(store: Store, prefixes: list[str], suite: str | None) -> list[str]:
     """Ids of the runs that are meant, oldest first; all if nothing is said."""
     import sqlalchemy as sa
 
-    from harness.schema import Run, SuiteMember
+    from harness.schema import RUNS, SUITE_MEMBERS
 
-    query = sa.select(Run.id).order_by(Run.started_at, Run.id)
+    query = sa.select(RUNS.c.id).order_by(RUNS.c.started_at, RUNS.c.id)
     if suite is not None:
         names = [summary.name for summary in store.suites()]
         if suite not in names:
             raise unknown("suite", suite, names, store.database.where)
-        query = query.where(Run.trial_id.in_(sa.select(SuiteMember.trial_id).where(SuiteMember.suite == suite)))
+        of_suite = sa.select(SUITE_MEMBERS.c.trial_id).where(SUITE_MEMBERS.c.suite == suite)
+        query = query.where(RUNS.c.trial_id.in_(of_suite))
     if prefixes:
-        query = query.where(Run.id.in_([store.run(prefix).id for prefix in prefixes]))
+        query = query.where(RUNS.c.id.in_([store.run(prefix).id for prefix in prefixes]))
     with store.reading() as connection:
         found = list(connection.scalars(query))
     if not found:

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from harness.schema import VERSION_TABLE, Base
+from harness.schema import METADATA, VERSION_TABLE
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=Base.metadata, version_table=VERSION_TABLE
+    connection=context.config.attributes["connection"], target_metadata=METADATA, version_table=VERSION_TABLE
 )
 context.run_migrations()

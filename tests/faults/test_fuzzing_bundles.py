@@ -23,7 +23,7 @@ from harness.bundle.format import MANIFEST, run_sha256
 from harness.bundle.writing import write_bundle
 from harness.metrics import KINDS as METRIC_KINDS
 from harness.records import MethodInfo, ParameterCounts, Predictions, RunRecord, Score, Status, TaskInfo
-from harness.schema import Run
+from harness.schema import RUNS
 from harness.store import Store, open_store
 from reports.names import run_file
 from reports.site import build_site
@@ -100,7 +100,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with open_store(str(folder / "source.db")) as source:
         fill(source, OFFERED)
         with source.reading() as connection:
-            write_bundle(source, list(connection.scalars(sa.select(Run.id))), folder / "good.zip", "Anna")
+            write_bundle(source, list(connection.scalars(sa.select(RUNS.c.id))), folder / "good.zip", "Anna")
     with open_store(str(folder / "held.db")) as store:
         store.describe(METHODS, TASKS)
         store.set_suite(make_suite([HELD.trial]))
@@ -126,7 +126,7 @@ def assert_merged_or_refused(content: bytes, places: Path) -> None:
     with open_store(str(target), create=False) as store, open_store(str(held), create=False) as untouched:
         with store.reading() as connection, untouched.reading() as other:
             assert connection.scalar(sa.text("PRAGMA integrity_check")) == "ok"
-            [run_id] = other.scalars(sa.select(Run.id)).all()
+            [run_id] = other.scalars(sa.select(RUNS.c.id)).all()
         assert store.run(run_id) == untouched.run(run_id)
         assert_shown(store, places / "inside" / "site")
 
@@ -144,7 +144,7 @@ def assert_shown(store: Store, folder: Path) -> None:
 
 def run_ids(store: Store) -> list[str]:
     with store.reading() as connection:
-        return list(connection.scalars(sa.select(Run.id)))
+        return list(connection.scalars(sa.select(RUNS.c.id)))
 
 
 @some(0.06)

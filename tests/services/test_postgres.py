@@ -45,7 +45,7 @@ def test_migrations_make_what_the_models_say(url: str) -> None:
     with open_store(url) as store, store.reading() as connection:
         options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, schema.Base.metadata) == []
+        assert compare_metadata(context, schema.METADATA) == []
         checks = {check["name"]: check["sqltext"] for check in sa.inspect(connection).get_check_constraints("runs")}
     assert "timeout" in checks["ck_runs_status"]
 
@@ -63,7 +63,7 @@ def test_results_are_those_of_a_file_with_the_same_runs(url: str, tmp_path: obje
 def test_a_reading_connection_cannot_write(url: str) -> None:
     with open_store(url) as store:
         with pytest.raises(UserError, match="cannot be written"), store.reading() as connection:
-            connection.execute(sa.delete(schema.Run))
+            connection.execute(sa.delete(schema.RUNS))
         store.check_writable()
 
 
@@ -114,9 +114,9 @@ def test_rows_that_another_driver_is_about_to_take_are_skipped_and_not_waited_fo
         trials = [member.trial for member in lease_support.plan(store, 2)]
         second = Leases(other, trials, "b:1:0")
         with store.database.writing() as connection:
-            connection.execute(sa.insert(schema.Lease).values(trial_id=trials[0].id))
+            connection.execute(sa.insert(schema.LEASES).values(trial_id=trials[0].id))
         with store.database.writing() as connection:
-            query = sa.select(schema.Lease.trial_id).where(schema.Lease.trial_id == trials[0].id)
+            query = sa.select(schema.LEASES.c.trial_id).where(schema.LEASES.c.trial_id == trials[0].id)
             assert connection.execute(query.with_for_update()).all() == [(trials[0].id,)]
             assert second.take(trials) == trials[1:]
 
@@ -151,7 +151,7 @@ def test_a_database_goes_to_the_server_and_back_without_a_change(url: str, tmp_p
         assert copy_database(here, server)["runs"] == 4
         copy_database(server, back)
         with here.reading() as one, server.reading() as two, back.reading() as three:
-            for table in schema.Base.metadata.sorted_tables:
+            for table in schema.METADATA.sorted_tables:
                 query = sa.select(table)
                 found = [sorted(map(repr, c.execute(query).all())) for c in (one, two, three)]
                 assert found[0] == found[1] == found[2], table.name

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.commands import (
-    analysing,
-    backbone,
-    carrying,
-    checking,
-    claiming,
-    exporting,
-    listing,
-    publishing,
-    reporting,
-    running,
-    starting,
-    verifying,
-)
 from harness.errors import UserError
 from harness.redaction import install, redact
 
+COMMANDS = {
+    "list": "listing.list_command",
+    "plan": "running.plan",
+    "run": "running.run",
+    "results": "reporting.results",
+    "show": "reporting.show",
+    "claims": "claiming.claims",
+    "params": "listing.params",
+    "check": "checking.check",
+    "new": "starting.new",
+    "export": "exporting.export",
+    "site": "reporting.site",
+    "publish": "publishing.publish",
+    "serve": "publishing.serve",
+    "documents": "reporting.documents",
+    "verify": "verifying.verify",
+    "rescore": "verifying.rescore",
+    "doctor": "verifying.doctor",
+    "bundle": "carrying.bundle",
+    "merge": "carrying.merge",
+    "db": "carrying.app",
+    "analyse": "analysing.app",
+    "backbone": "backbone.app",
+}
+"""Where each is, in `harness.commands`: a function, or commands of its own."""
 UsageError: Any = typer.BadParameter.__mro__[1]
 """What the parser raises; typer names only this one of its kinds."""
 
 
+class _Commands(Mapping[str, Any]):
+    """The commands by name. Each is imported when it is asked for: a start does not wait for those of others."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = COMMANDS[name].partition(".")
+        found = getattr(import_module(f"harness.commands.{module}"), attribute)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+            alone.command()(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = name
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
 class _Group(TyperGroup):
     """Prints a UserError, or what the parser refuses, as one line without a traceback."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = _Commands()
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _one_line():
@@ -78,28 +115,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("list")(listing.list_command)
-app.command()(running.plan)
-app.command()(running.run)
-app.command()(reporting.results)
-app.command()(reporting.show)
-app.command()(claiming.claims)
-app.command()(listing.params)
-app.command()(checking.check)
-app.command()(starting.new)
-app.command()(exporting.export)
-app.command()(reporting.site)
-app.command()(publishing.publish)
-app.command()(publishing.serve)
-app.command()(reporting.documents)
-app.command()(verifying.verify)
-app.command()(verifying.rescore)
-app.command()(verifying.doctor)
-app.command()(carrying.bundle)
-app.command()(carrying.merge)
-app.add_typer(carrying.db_app, name="db")
-app.add_typer(analysing.app, name="analyse")
-app.add_typer(backbone.app, name="backbone")
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from harness.api import DataRoot, parameters_of
@@ -20,9 +19,6 @@ from harness.reshaping import with_backbones, with_train_size
 from harness.settings import Settings
 from harness.trial import Backbone, Recipe, Start, Trial
 from harness.tuning import Space, Tuning
-
-SUITES = Path(__file__).parent / "suites"
-"""Where the built-in suites live."""
 
 MAIN = "main"
 """The grid that the leaderboard's table is made of."""
@@ -124,11 +120,6 @@ class Selection:
         """
         changes = [*(f"backbone={backbone}" for backbone in backbones), *map(str, self.overrides)]
         return f"{name}[{','.join(sorted(changes))}]" if changes else name
-
-
-def suite_names() -> list[str]:
-    """The built-in suites."""
-    return sorted(file.stem for file in SUITES.glob("*.toml"))
 
 
 def plan(suite: Suite, selection: Selection, settings: Settings, plugins: Plugins) -> SuiteInfo:

@@ -24,11 +24,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.built_in import SUITES, suite_names
 from harness.errors import UserError, unknown
 from harness.fields import checked, describe, fits, make_start
 from harness.plugins import Plugins, make_method
 from harness.printed import make_printed
-from harness.suite import MAIN, SUITES, Grid, MethodEntry, Suite, TaskEntry, suite_names
+from harness.suite import MAIN, Grid, MethodEntry, Suite, TaskEntry
 from harness.trial import Recipe, Start
 from harness.tuning import Tuning, check_space, make_space, search_suite
 

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import results
+from harness.built_in import suite_names
 from harness.cli import app
 from harness.estimates import Estimator
 from harness.overrides import parse_overrides
@@ -21,7 +22,7 @@ from harness.plugins import Plugins, discover
 from harness.preflight import check_models, model_checks
 from harness.records import Member, SuiteInfo
 from harness.settings import Settings
-from harness.suite import Filters, Selection, plan, suite_names
+from harness.suite import Filters, Selection, plan
 from harness.suite_file import load_suite
 
 PAPERS = {"QR-LoRA": "qrlora", "LoRA-XS": "loraxs", "LoRA-SB": "lorasb"}

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.built_in import suite_names
 from harness.errors import UserError
 from harness.overrides import parse_override, parse_overrides
 from harness.plugins import Plugins, discover
 from harness.records import Member
 from harness.settings import Settings
-from harness.suite import Filters, Selection, plan, suite_names
+from harness.suite import Filters, Selection, plan
 from harness.suite_file import load_suite, read_suite
 from harness.trial import Start, trial_from_json
 

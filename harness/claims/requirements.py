@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from harness.built_in import suite_names
 from harness.claims.comparisons import Comparison, Needs
 from harness.claims.evidence import INITIALISATION_SHARE
 from harness.errors import UserError, unknown
 from harness.plugins import Plugins
 from harness.protocols import PROTOCOLS
-from harness.suite import Grid, Suite, suite_names
+from harness.suite import Grid, Suite
 from harness.suite_file import load_suite
 
 

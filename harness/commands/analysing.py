@@ -27,7 +27,12 @@ TABLES = {
 }
 """The papers' tables by command."""
 
-app = typer.Typer(help="Analyse shapes, stored runs and trained weights.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False,
+    help="Analyse shapes, stored runs and trained weights.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()

@@ -20,10 +20,10 @@ Origin = Annotated[
     typer.Option("--origin", metavar="NAME", help="Who made the runs that name nobody."),
 ]
 
-db_app = typer.Typer(help="Look after databases.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, help="Look after databases.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@db_app.callback()
+@app.callback()
 def databases() -> None:
     """Look after databases."""
 
@@ -77,7 +77,7 @@ def merge(
         )
 
 
-@db_app.command()
+@app.command()
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A file, or postgresql+psycopg://...")],
     target: Annotated[str, typer.Argument(metavar="TO", help="An empty or new database.")],
@@ -95,7 +95,7 @@ def copy(
     typer.echo(f"{target}: " + ", ".join(f"{count} {name}" for name, count in copied.items() if count))
 
 
-@db_app.command()
+@app.command()
 def salvage(
     damaged: Annotated[Path, typer.Argument(metavar="DAMAGED", help="A database file; it stays as it is.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The file to write; it must not be there yet.")],

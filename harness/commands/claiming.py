@@ -24,12 +24,12 @@ def claims(
     json: AsJson = False,
 ) -> None:
     """Say what became of each claim of the papers: by arithmetic, or on the runs in the database."""
+    from harness.built_in import suite_names
     from harness.claims.evaluation import evaluate
     from harness.claims.evidence import load
     from harness.claims.register import load_claims, of_paper
     from harness.plugins import discover
     from harness.store import open_store
-    from harness.suite import suite_names
 
     chosen = load_claims(discover())
     if paper is not None:

@@ -9,15 +9,16 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.errors import UserError
-from harness.overrides import parse_overrides
-from harness.plugins import Plugins, discover
 from harness.settings import Settings
-from harness.suite import Filters, Selection
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugins
+    from harness.suite import Selection
 
 Database = Annotated[
     str, typer.Option("--db", metavar="URL", help="Leaderboard database: a file or an SQLAlchemy URL.")
@@ -55,6 +56,8 @@ class Places:
 
     def plugins(self) -> Plugins:
         """All methods and tasks, those of the plugin files among them."""
+        from harness.plugins import discover
+
         return discover(self.settings().plugin_files)
 
 
@@ -104,6 +107,9 @@ class Choice:
 
     def selection(self) -> Selection:
         """The part of the suite, and the changes to it."""
+        from harness.overrides import parse_overrides
+        from harness.suite import Filters, Selection
+
         filters = Filters(
             methods=tuple(self.method),
             tasks=tuple(self.task),

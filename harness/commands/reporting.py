@@ -117,7 +117,7 @@ def site(
 
 def build(store: Store, folder: Path, base_url: str = "") -> Site:
     """The site of a database with the claims page. base_url: where it will be, if that is known."""
-    from harness.suite import suite_names
+    from harness.built_in import suite_names
     from reports.site import ClaimSource, build_site
 
     with _rarely_collected():
@@ -136,11 +136,11 @@ def _rarely_collected() -> Iterator[None]:
 
 
 def _judged_claims(store: Store) -> list[ClaimLine]:
+    from harness.built_in import suite_names
     from harness.claims.evaluation import evaluate
     from harness.claims.evidence import load
     from harness.claims.register import load_claims
     from harness.plugins import discover
-    from harness.suite import suite_names
     from reports.claims import ClaimLine
 
     claims = load_claims(discover())

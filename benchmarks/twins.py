@@ -22,6 +22,7 @@ import numpy as np
 
 import harness
 from benchmarks import _common as common
+from harness.predictions import StoredPredictions
 from harness.python import FilterOptions
 from harness.settings import Settings
 from harness.standings import Place, table_scores
@@ -113,7 +114,7 @@ def _scores(db: str) -> tuple[tuple[str, ...], list[TaskScores]]:
         for run in frame.to_dict("records")
     ]
     with open_store(db) as store:
-        return tasks, table_scores(store, places, ROWS, tasks)
+        return tasks, table_scores(StoredPredictions(store), places, ROWS, tasks)
 
 
 def _line(name: str, scores: Sequence[TaskScores]) -> tuple[common.Cell, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.plugins import Plugins
+from harness.predictions import StoredPredictions
 from harness.records import Member, SuiteInfo
 from harness.standings import Place, table_scores
 from harness.stats.ranks import judge_table
@@ -88,10 +89,10 @@ def open_pairs(store: Store, info: SuiteInfo, plugins: Plugins) -> list[OpenPair
 
     if info.name not in {suite.name for suite in store.suites()}:
         return []
-    frame = results(store, info.name)
+    frame, stored = results(store, info.name), StoredPredictions(store)
     found = []
     for contest in contests(info, plugins):
-        scores = table_scores(store, places_of(contest, frame, info.rank_by), contest.rows, contest.tasks)
+        scores = table_scores(stored, places_of(contest, frame, info.rank_by), contest.rows, contest.tasks)
         found += _open_pairs(contest, scores)
     return sorted(found, key=lambda pair: (pair.seeds is None, pair.seeds))
 

@@ -15,6 +15,7 @@ from harness.contests import Contest, contests, places_of
 from harness.errors import UserError
 from harness.execution import Outcome, PairState
 from harness.plugins import Plugins
+from harness.predictions import StoredPredictions
 from harness.records import Member, SuiteInfo
 from harness.standings import Place, table_scores
 from harness.stats.pairs import all_pairs
@@ -115,7 +116,7 @@ class _Separation:
 
         contest = self._contest
         places = places_of(contest, results(self._store, self._info.name), self._info.rank_by)
-        scores = table_scores(self._store, places, contest.rows, contest.tasks)
+        scores = table_scores(StoredPredictions(self._store), places, contest.rows, contest.tasks)
         seeds = {task: sorted({place.seed for place in places if place.task == task}) for task in contest.tasks}
         further = [self._spend(place, seeds) for place in places if not self._planned(place)]
         return _Sight(scores, seeds, follow(scores, self._pairs, further, self._goal.margin))

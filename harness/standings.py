@@ -6,22 +6,16 @@ database gives the same numbers, in every table that shows them.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 
-from harness import schema
-from harness.rows import unpack
+from harness.predictions import Kept, StoredPredictions
 from harness.stats.ranks import RankRange, Table, judge_table
 from harness.stats.resampling import Split, TaskScores, task_scores
-from harness.store import Store
-
-CHUNK = 500
-"""Runs asked for in one query."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +42,11 @@ class Standing:
     """Why there is no rank."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Stored predictions of one run on one test set."""
-
-    split: str
-    example_set: str
-    values: list[Any]
-
-
-def standings(store: Store, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]) -> dict[str, Standing]:
+def standings(
+    stored: StoredPredictions, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]
+) -> dict[str, Standing]:
     """The standing of every row among `rows`."""
-    return standings_of(judge_table(table_scores(store, places, rows, tasks)), places, rows, tasks)
+    return standings_of(judge_table(table_scores(stored, places, rows, tasks)), places, rows, tasks)
 
 
 def standings_of(
@@ -70,20 +57,24 @@ def standings_of(
     return {row: _standing(table, index, [seeds[row, task] for task in tasks]) for index, row in enumerate(rows)}
 
 
-def table_scores(store: Store, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]) -> list[TaskScores]:
+def table_scores(
+    stored: StoredPredictions, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]
+) -> list[TaskScores]:
     """The scores of a table, task by task; a run without stored predictions on the task's test sets has none.
 
     Neither has a run on another stack than most of the table's: what is compared was run alike. Places of other rows or
     tasks are left out.
     """
     asked = [place for place in places if place.row in rows and place.task in tasks]
-    with store.reading() as connection:
-        alike = _on_one_stack(connection, [place.run_id for place in asked])
-        kept = stored_predictions(connection, {place.run_id: place.epoch for place in asked if place.run_id in alike})
-        sets = {item.example_set for items in kept.values() for item in items}
-        labels = _labels(connection, sets)
+    alike = stored.on_one_stack(place.run_id for place in asked)
+    kept = stored.of({place.run_id: place.epoch for place in asked if place.run_id in alike})
+    labels = {name: examples.labels for name, examples in stored.examples(_sets(kept)).items()}
     members = [[place for place in asked if place.task == task] for task in tasks]
     return [_task(of_task, rows, kept, labels) for of_task in members]
+
+
+def _sets(kept: Mapping[str, list[Kept]]) -> set[str]:
+    return {item.example_set for items in kept.values() for item in items}
 
 
 def _task(
@@ -92,7 +83,10 @@ def _task(
     seeds = sorted({place.seed for place in places})
     cells = {(rows.index(place.row), seeds.index(place.seed)): place for place in places}
     shape = (len(rows), max(len(seeds), 1))
-    of_cell = {cell: tuple(sorted((k.split, k.example_set) for k in kept[p.run_id])) for cell, p in cells.items()}
+    of_cell = {
+        cell: tuple(sorted((item.split, item.example_set) for item in kept.get(place.run_id, ())))
+        for cell, place in cells.items()
+    }
     known = Counter(sets for sets in of_cell.values() if sets)
     if not known:
         return TaskScores(np.full(shape, np.nan), np.full((*shape, *shape), np.nan))
@@ -131,32 +125,3 @@ def _reason(seeds: Sequence[int]) -> str:
 
 def _seeds(places: Iterable[Place]) -> Counter[tuple[str, str]]:
     return Counter((row, task) for row, task, _ in {(place.row, place.task, place.seed) for place in places})
-
-
-def _on_one_stack(connection: sa.Connection, run_ids: Sequence[str]) -> set[str]:
-    """Those of the runs that are on the stack of most of them."""
-    run, stacks = schema.RUNS.c, dict[str, str | None]()
-    for first in range(0, len(run_ids), CHUNK):
-        query = sa.select(run.id, run.stack_id).where(run.id.in_(run_ids[first : first + CHUNK]))
-        stacks |= {row.id: row.stack_id for row in connection.execute(query)}
-    counts = Counter(stacks.values())
-    most = max(counts, key=lambda stack: (counts[stack], stack or ""), default=None)
-    return {run_id for run_id, stack in stacks.items() if stack == most}
-
-
-def stored_predictions(connection: sa.Connection, epochs: Mapping[str, int]) -> dict[str, list[Kept]]:
-    """By run id: what runs predicted after these epochs; runs without stored predictions are left out."""
-    kept, found = schema.PREDICTIONS.c, defaultdict[str, list[Kept]](list)
-    runs = list(epochs)
-    for first in range(0, len(runs), CHUNK):
-        query = sa.select(kept.run_id, kept.split, kept.epoch, kept.example_set_id, kept.predicted)
-        for row in connection.execute(query.where(kept.run_id.in_(runs[first : first + CHUNK]))):
-            if row.epoch == epochs[row.run_id]:
-                found[row.run_id].append(Kept(row.split, row.example_set_id, unpack(row.predicted)))
-    return found
-
-
-def _labels(connection: sa.Connection, sets: Iterable[str]) -> dict[str, list[Any]]:
-    examples = schema.EXAMPLE_SETS.c
-    query = sa.select(examples.id, examples.labels).where(examples.id.in_(list(sets)))
-    return {row.id: unpack(row.labels) for row in connection.execute(query)}

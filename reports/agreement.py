@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 
-from harness import schema
-from harness.rows import unpack
-from harness.standings import Place, stored_predictions
-
-if TYPE_CHECKING:
-    from harness.store import Store
+from harness.predictions import StoredPredictions
+from harness.standings import Place
 
 NAMED = 40
 """Examples that a page names, of each kind."""
@@ -44,18 +39,13 @@ class Agreement:
     always_second: tuple[str, ...]
 
 
-def answers(store: Store, places: Sequence[Place], tasks: Sequence[str]) -> dict[str, Answers]:
+def answers(stored: StoredPredictions, places: Sequence[Place], tasks: Sequence[str]) -> dict[str, Answers]:
     """Answers by task, of the tasks whose stored predictions are right or wrong; `tasks` names these."""
     asked = {place.run_id: place for place in places if place.task in tasks}
-    example_set = schema.EXAMPLE_SETS.c
     found: dict[str, dict[tuple[str, ...], dict[tuple[str, int], dict[str, list[Any]]]]] = {}
-    with store.reading() as connection:
-        by_run = stored_predictions(connection, {run_id: place.epoch for run_id, place in asked.items()})
-        sets = {kept.example_set for splits in by_run.values() for kept in splits}
-        rows = connection.execute(
-            sa.select(example_set.id, example_set.ids, example_set.labels).where(example_set.id.in_(sets))
-        )
-        examples = {row.id: (unpack(row.ids), np.asarray(unpack(row.labels), object)) for row in rows}
+    by_run = stored.of({run_id: place.epoch for run_id, place in asked.items()})
+    sets = {kept.example_set for splits in by_run.values() for kept in splits}
+    examples = {name: (rows.ids, np.asarray(rows.labels, object)) for name, rows in stored.examples(sets).items()}
     for run_id, splits in by_run.items():
         place = asked[run_id]
         used = tuple(kept.example_set for kept in sorted(splits, key=lambda kept: kept.split))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from harness.predictions import StoredPredictions
 from harness.standings import Place, table_scores
 from harness.stats.estimates import contrast
 from reports.views import CurvePanel, SuiteView
-
-if TYPE_CHECKING:
-    from harness.store import Store
 
 MOST_CURVES = 4
 """Curves with a band, those that end highest: more would cover each other."""
 
 
-def curve_bands(store: Store, view: SuiteView, panel: CurvePanel) -> dict[tuple[str, int], tuple[float, float]]:
+def curve_bands(
+    stored: StoredPredictions, view: SuiteView, panel: CurvePanel
+) -> dict[tuple[str, int], tuple[float, float]]:
     """Intervals within [-1, 1] by row label and training size, of scores with two seeds or more."""
     best = sorted(panel.curves, key=lambda curve: -(curve.points[-1].cell.mean or 0.0))[:MOST_CURVES]
     names = {
@@ -34,7 +32,7 @@ def curve_bands(store: Store, view: SuiteView, panel: CurvePanel) -> dict[tuple[
     )
     if not places:
         return {}
-    (scores,) = table_scores(store, places, list(names.values()), [panel.task.name])
+    (scores,) = table_scores(stored, places, list(names.values()), [panel.task.name])
     low, high = contrast(scores, np.eye(len(names))).interval()
     return {
         key: (max(float(low[index]), -1.0), min(float(high[index]), 1.0))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.predictions import StoredPredictions
 from harness.stats.estimates import Estimate, contrast
 from harness.stats.pairs import all_pairs, differences, holm, pair_coefficients, probability_of_improvement
 from harness.stats.power import detectable
 from reports.agreement import Agreement, Answers, agreement, answers
 from reports.judged import Judged
 from reports.views import Board, BoardRow, TaskColumn
-
-if TYPE_CHECKING:
-    from harness.store import Store
 
 WIDEST = 2.0
 """No difference of scores is larger: they lie within [-1, 1]."""
@@ -72,7 +69,9 @@ class Comparison:
     """Contenders beyond `MOST_ROWS`."""
 
 
-def compare(store: Store, board: Board, judged: Judged, right_or_wrong: Sequence[str]) -> Comparison | None:
+def compare(
+    stored: StoredPredictions, board: Board, judged: Judged, right_or_wrong: Sequence[str]
+) -> Comparison | None:
     """The pairs of a board; None if it has fewer than two contenders with a run.
 
     right_or_wrong: tasks whose predictions are one or the other, not near or far. Holm's families are the averages of
@@ -91,7 +90,7 @@ def compare(store: Store, board: Board, judged: Judged, right_or_wrong: Sequence
     judged_tasks = [
         _differences(judged, pairs, estimate, task, adjusted[task]) for task, estimate in enumerate(by_task)
     ]
-    told = answers(store, judged.places, right_or_wrong)
+    told = answers(stored, judged.places, right_or_wrong)
     found = []
     for index, (i, j) in enumerate(all_pairs(len(shown))):
         tasks = tuple(

@@ -7,10 +7,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.predictions import StoredPredictions
 from harness.standings import Place, table_scores
 from harness.stats.budgets import expected_best
 from harness.stats.curves import Crossover, crossover
@@ -20,9 +20,6 @@ from reports.inventory import digest
 from reports.judged import Judged
 from reports.rows import Row
 from reports.views import Board, BoardRow, CurvePanel, SuiteView, TaskColumn, task_column
-
-if TYPE_CHECKING:
-    from harness.store import Store
 
 DRAWS = 4000
 MOST_CURVES = 6
@@ -99,7 +96,7 @@ def fronts(board: Board, judged: Judged) -> tuple[FrontRow, ...]:
     return tuple(found)
 
 
-def crossings(store: Store, view: SuiteView, panel: CurvePanel) -> tuple[Crossing, ...]:
+def crossings(stored: StoredPredictions, view: SuiteView, panel: CurvePanel) -> tuple[Crossing, ...]:
     """The crossings of the panel's best curves, over the sizes that are numbers; two seeds at each are needed."""
     controls = {row.label for row in view.rows if row.control}
     sizes = [size for size in panel.sizes if size]
@@ -114,7 +111,7 @@ def crossings(store: Store, view: SuiteView, panel: CurvePanel) -> tuple[Crossin
         if row.grid == panel.grid and row.task == panel.task.name and (row.label, row.train_size) in names
         if row.run_id is not None and (epoch := row.epoch(view.rank_by)) is not None
     )
-    (scores,) = table_scores(store, places, list(names.values()), [panel.task.name])
+    (scores,) = table_scores(stored, places, list(names.values()), [panel.task.name])
     found = []
     for one, other in itertools.combinations(range(len(best)), 2):
         first, second = ([index * len(sizes) + k for k in range(len(sizes))] for index in (one, other))

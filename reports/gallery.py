@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from harness.predictions import StoredPredictions
 from reports import formats
 from reports.bands import curve_bands
 from reports.comparisons import Comparison
@@ -22,9 +22,6 @@ from reports.rates import rate_map
 from reports.rows import Row
 from reports.task_ranks import task_ranks
 from reports.views import CurvePanel, SuiteView
-
-if TYPE_CHECKING:
-    from harness.store import Store
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Gallery:
 
 
 def gallery(
-    store: Store,
+    stored: StoredPredictions,
     view: SuiteView,
     marks: Mapping[str, Mark],
     first: Judged | None,
@@ -72,7 +69,7 @@ def gallery(
         ranks=critical_difference_diagram(ranks, marks) if ranks else None,
         wins=win_matrix(comparison, marks) if comparison else None,
         costs=cost_bars(main, marks) if main else None,
-        sizes=tuple((panel, size_curves(panel, marks, curve_bands(store, view, panel))) for panel in view.panels),
+        sizes=tuple((panel, size_curves(panel, marks, curve_bands(stored, view, panel))) for panel in view.panels),
         budgets=tuple((panel, budget_curves(panel, tuned)) for panel in budgets),
         rates=rate_map_chart(rates, _search_marks(tuned, [row.label for row in rates.rows])) if rates else None,
     )

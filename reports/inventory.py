@@ -26,19 +26,13 @@ SOURCES = ("reports/**/*", "harness/*.py", "harness/stats/*.py", "harness/claims
 """What decides how a page looks beside the database: a change of any of these builds all pages anew."""
 
 
-class Sibling(NamedTuple):
-    """Another run of the same trial."""
-
-    id: str
-    status: str
-
-
 class Stored(NamedTuple):
     """A run, where its trial stands as (suite, grid, label), and all runs of the trial, the oldest first."""
 
     id: str
     places: tuple[tuple[str, str, str], ...]
-    runs: tuple[Sibling, ...]
+    runs: tuple[tuple[str, str], ...]
+    """(id, status)."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +79,23 @@ def take_inventory(store: Store) -> Inventory:
         members = plain_rows(connection, ordered)
         query = sa.select(run.trial_id, run.id, run.status).order_by(run.trial_id, run.started_at, run.id)
         runs = plain_rows(connection, query)
-    of_trial: dict[str, list[Sibling]] = defaultdict(list)
+    of_trial: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for trial, run_id, status in runs:
-        of_trial[trial].append(Sibling(run_id, status))
+        of_trial[trial].append((run_id, status))
     places: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     of_suite: dict[str, list[object]] = defaultdict(list)
     for suite, grid, label, trial in members:
         places[trial].append((suite, grid, label))
-        of_suite[suite].append((grid, label, trial, [sibling.id for sibling in of_trial.get(trial, ())]))
+        of_suite[suite].append((grid, label, trial, of_trial.get(trial)))
     titles = digest([head[:2] for head in heads])
     common = digest(described, sorted(canary_seconds(store).items()))
-    stored = {
-        found.id: Stored(found.id, tuple(sorted(places.get(trial, ()))), tuple(siblings))
-        for trial, siblings in of_trial.items()
-        for found in siblings
-    }
+    stored: dict[str, Stored] = {}
+    for trial, found in of_trial.items():
+        stands, siblings = tuple(sorted(places.get(trial, ()))), tuple(found)
+        for run_id, _ in siblings:
+            stored[run_id] = Stored(run_id, stands, siblings)
     return Inventory(
         {head[0]: digest(common, head, of_suite[head[0]]) for head in heads},
-        {run_id: digest(common, titles, found) for run_id, found in stored.items()},
+        {run_id: digest(common, titles, *of_run) for run_id, of_run in stored.items()},
         stored,
     )

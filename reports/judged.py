@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.predictions import StoredPredictions
 from harness.standings import Place, Standing, standings_of, table_scores
 from harness.stats.estimates import contrast
 from harness.stats.ranks import Table, judge_table
 from harness.stats.resampling import TaskScores
 from reports.views import Board, SuiteView
-
-if TYPE_CHECKING:
-    from harness.store import Store
 
 Interval = tuple[float, float]
 
@@ -59,23 +56,23 @@ class Judged:
         )
 
 
-def judged_boards(store: Store, view: SuiteView) -> dict[tuple[str, str], Judged]:
+def judged_boards(stored: StoredPredictions, view: SuiteView) -> dict[tuple[str, str], Judged]:
     """All boards of a suite that have contenders, by (grid, protocol); read once where protocols choose the same."""
     found: dict[tuple[str, str], Judged] = {}
     known: dict[tuple[object, ...], Judged] = {}
     for board in (board for section in view.sections for board in section.boards if board.contenders):
         asked = (_places_of(view, board), tuple(row.label for row in board.contenders))
         if asked not in known:
-            known[asked] = judge_board(store, view, board)
+            known[asked] = judge_board(stored, view, board)
         found[board.grid, board.protocol] = known[asked]
     return found
 
 
-def judge_board(store: Store, view: SuiteView, board: Board) -> Judged:
+def judge_board(stored: StoredPredictions, view: SuiteView, board: Board) -> Judged:
     """The contenders of one board, judged; there is at least one."""
     places = _places_of(view, board)
     labels, tasks = tuple(row.label for row in board.contenders), tuple(task.name for task in board.tasks)
-    scores = table_scores(store, places, labels, tasks)
+    scores = table_scores(stored, places, labels, tasks)
     table = judge_table(scores)
     return Judged(places, labels, tasks, tuple(scores), table, standings_of(table, places, labels, tasks))
 

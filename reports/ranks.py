@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from harness.predictions import StoredPredictions
 from reports.views import Board, SuiteView
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ RANKS_SAY = (
 
 def first_standings(store: Store, view: SuiteView) -> dict[str, Standings]:
     """Standings of the first board of each grid, under the suite's own protocol, by grid."""
-    return {section.grid: board_standings(store, view, section.boards[0]) for section in view.sections}
+    stored = StoredPredictions(store)
+    return {section.grid: board_standings(stored, view, section.boards[0]) for section in view.sections}
 
 
 def row_standings(view: SuiteView, first: Mapping[str, Standings]) -> dict[tuple[str, str, str], Standing]:
@@ -30,11 +32,11 @@ def row_standings(view: SuiteView, first: Mapping[str, Standings]) -> dict[tuple
     return {(view.name, grid, label): standing for grid, found in first.items() for label, standing in found.items()}
 
 
-def board_standings(store: Store, view: SuiteView, board: Board) -> Standings:
+def board_standings(stored: StoredPredictions, view: SuiteView, board: Board) -> Standings:
     """Standings of a board's contenders under its protocol. Controls are no competitors and get no rank."""
     from reports.judged import judge_board  # brings SciPy
 
-    return judge_board(store, view, board).standings if board.contenders else {}
+    return judge_board(stored, view, board).standings if board.contenders else {}
 
 
 def shares_rank(found: Standings, label: str) -> bool:

@@ -22,7 +22,7 @@ from reports.plots.course import loss_course, score_course
 
 if TYPE_CHECKING:
     from harness.store import Store
-    from reports.inventory import Sibling, Stored
+    from reports.inventory import Stored
 
 BATCH = 500
 """Runs read at once."""
@@ -32,6 +32,13 @@ _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""
+
+
+class Sibling(NamedTuple):
+    """Another run of the same trial."""
+
+    id: str
+    status: str
 
 
 class Point(NamedTuple):
@@ -161,7 +168,7 @@ def _page(
         facts=_facts(row),
         stack=row.stack_id,
         places=places,
-        siblings=tuple(other for other in stored.runs if other.id != row.id),
+        siblings=tuple(Sibling(*other) for other in stored.runs if other[0] != row.id),
         epochs=tuple(sorted({point.epoch for point in scores})),
         columns=columns,
         scores={(point.epoch, point.split, point.metric): point.value for point in scores},

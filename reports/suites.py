@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.canary import canary_seconds
+from harness.predictions import StoredPredictions
 from reports.comparisons import Comparison, Pair, compare
 from reports.efficiency import COSTS, budget_panels, crossings, fronts
 from reports.gallery import gallery
@@ -39,24 +40,24 @@ class Suite:
 
 def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) -> Suite:
     """Read one suite and all that its pages say. search: the suite of its tuning search, if there is one."""
-    rows = load_suite(store, name)
+    rows, stored = load_suite(store, name), StoredPredictions(store)
     view = suite_view(rows)
     controls = frozenset(row.label for row in view.rows if row.control)
     marks = {label: mark_of(label, view.labels, controls) for label in view.labels}
-    judged = judged_boards(store, view)
+    judged = judged_boards(stored, view)
     main = view.main
     first = judged.get((main.grid, main.protocol)) if main else None
-    comparison = compare(store, main, first, _right_or_wrong(rows)) if main and first else None
+    comparison = compare(stored, main, first, _right_or_wrong(rows)) if main and first else None
     searched = rows if any("#" in row.label for row in rows.rows) else load_suite(store, search) if search else None
     budgets = budget_panels(searched.rows) if searched else ()
     page = SuitePage(
         view=view,
         marks=marks,
-        plots=gallery(store, view, marks, first, comparison, budgets, searched.rows if searched else ()),
+        plots=gallery(stored, view, marks, first, comparison, budgets, searched.rows if searched else ()),
         protocol_notes=dict(notes),
         judged=judged,
         fronts=fronts(main, first) if main and first else (),
-        crossings=tuple((panel, found) for panel in view.panels if (found := crossings(store, view, panel))),
+        crossings=tuple((panel, found) for panel in view.panels if (found := crossings(stored, view, panel))),
         comparison=comparison,
         canary=canary_seconds(store),
     )

@@ -186,7 +186,7 @@ def _failures(store: Store, inventory: Inventory) -> list[Failure]:
     for row in rows:
         stored = inventory.stored[row.id]
         names = tuple(dict.fromkeys(suite for suite, _, _ in stored.places))
-        mended = any(other.status == "ok" for other in stored.runs)
+        mended = any(status == "ok" for _, status in stored.runs)
         started = row.started_at.isoformat()
         found.append(
             Failure(

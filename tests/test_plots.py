@@ -22,6 +22,7 @@ from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import f1_score
 
+from harness.predictions import StoredPredictions
 from harness.protocols import Scored, selected_epoch
 from harness.records import Predictions
 from harness.standings import Place, Standing, standings
@@ -275,14 +276,16 @@ def test_bands_are_the_intervals_that_a_table_of_that_size_would_show(tmp_path: 
     with open_store(str(tmp_path / "board.db")) as store:
         fill(store, records)
         view = suite_view(load_suite(store, "glue-tiny"))
-        found = curve_bands(store, view, view.panels[0])
+        found = curve_bands(StoredPredictions(store), view, view.panels[0])
         for size in (100, 1000):
             places = [
                 Place(row.label, row.task, row.seed, row.metric, row.run_id or "", row.epoch("selected") or 0)
                 for row in view.rows
                 if row.train_size == size
             ]
-            (standing,) = standings(store, places, [view.labels[0]], [view.panels[0].task.name]).values()
+            (standing,) = standings(
+                StoredPredictions(store), places, [view.labels[0]], [view.panels[0].task.name]
+            ).values()
             assert found[view.labels[0], size] == pytest.approx(standing.interval)
 
 

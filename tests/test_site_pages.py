@@ -14,6 +14,7 @@ from report_support import MAJORITY, TASKS, Page, fill_example, make_row, make_r
 
 from benchmarks._generated import Shape, add_one, generate
 from harness.errors import UserError
+from harness.predictions import StoredPredictions
 from harness.records import Member, RunRecord, SuiteInfo
 from harness.schema import RUNS, SCHEMA_VERSION
 from harness.store import open_store
@@ -147,8 +148,8 @@ def test_pairs_are_those_of_the_statistics(database: Path) -> None:
     with open_store(str(database), create=False) as store:
         view = suite_view(load_suite(store, "suite000"))
         assert view.main is not None
-        judged = judge_board(store, view, view.main)
-        found = compare(store, view.main, judged, ["task0", "task1"])
+        judged = judge_board(StoredPredictions(store), view, view.main)
+        found = compare(StoredPredictions(store), view.main, judged, ["task0", "task1"])
     assert found is not None
     assert len(found.pairs) == 3
     for pair in found.pairs:

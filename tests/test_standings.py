@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.predictions import StoredPredictions
 from harness.records import RunRecord
 from harness.scoring import results
 from harness.standings import Place, standings, table_scores
@@ -51,7 +52,7 @@ def places(view: SuiteView) -> list[Place]:
 
 def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
     view = board(store, [run(method, seed) for method in ROWS for seed in range(3)])
-    (task,) = table_scores(store, places(view), ["ft", "lora"], ["mrpc"])
+    (task,) = table_scores(StoredPredictions(store), places(view), ["ft", "lora"], ["mrpc"])
     stored = {(row.label, row.seed): row.score_selected for row in view.rows if row.score_selected is not None}
     expected = [[stored[label, seed] for seed in range(3)] for label in ("ft", "lora")]
     np.testing.assert_allclose(task.points, expected)
@@ -60,14 +61,14 @@ def test_stored_predictions_give_the_stored_scores(store: Store) -> None:
 def test_clear_rows_are_ranked_the_same_way_every_time(store: Store) -> None:
     view = board(store, [run(method, seed) for method in ROWS for seed in range(4)])
     assert view.main is not None
-    found = board_standings(store, view, view.main)
+    found = board_standings(StoredPredictions(store), view, view.main)
     assert [found[label].rank for label in ROWS] == [RankRange(1, 1), RankRange(2, 2)]
     mean, interval = view.main.rows[0].average.mean, found["ft"].interval
     assert mean is not None
     assert interval is not None
     low, high = interval
     assert low < mean < high
-    assert board_standings(store, view, view.main) == found
+    assert board_standings(StoredPredictions(store), view, view.main) == found
     console = Console(file=io.StringIO(), width=200)
     render_leaderboard(view, console, {view.main.grid: found})
     assert isinstance(console.file, io.StringIO)
@@ -81,19 +82,19 @@ def test_ranks_are_of_one_stack(store: Store, tmp_path: Path) -> None:
     away = [dataclasses.replace(run("lora", seed), provenance=elsewhere) for seed in range(4)]
     view = board(store, [*(run("ft", seed) for seed in range(4)), run("lora", 4), *away])
     assert view.main is not None
-    found = board_standings(store, view, view.main)
+    found = board_standings(StoredPredictions(store), view, view.main)
     assert found["ft"].rank == RankRange(1, 1)
     assert (found["lora"].rank, "another stack" in found["lora"].reason) == (None, True)
     home = open_store(str(tmp_path / "home.db"))
     view = board(home, [run(method, seed) for method in ROWS for seed in range(4)])
     assert view.main is not None
-    assert board_standings(home, view, view.main)["lora"].rank == RankRange(2, 2)
+    assert board_standings(StoredPredictions(home), view, view.main)["lora"].rank == RankRange(2, 2)
 
 
 def test_json_and_csv_carry_interval_and_ranks_of_the_row_or_why_there_are_none(store: Store) -> None:
     view = board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0), run("head_only", 0)])
     assert view.main is not None
-    interval = board_standings(store, view, view.main)["ft"].interval
+    interval = board_standings(StoredPredictions(store), view, view.main)["ft"].interval
     assert interval is not None
     asked = ["results", "--suite", "glue-tiny", "--db", str(store.database.path)]
     records = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
@@ -118,7 +119,7 @@ def site_pages(store: Store, folder: Path) -> tuple[str, str]:
 def test_the_site_shows_the_same_intervals_and_ranks_as_the_terminal(store: Store, tmp_path: Path) -> None:
     view = board(store, [run(method, seed) for method in ROWS for seed in range(4)])
     assert view.main is not None
-    low, high = board_standings(store, view, view.main)["ft"].interval or (0, 0)
+    low, high = board_standings(StoredPredictions(store), view, view.main)["ft"].interval or (0, 0)
     suite, overview = site_pages(store, tmp_path / "site")
     assert RANKS_SAY in suite
     assert f"{100 * low:.1f} to {100 * high:.1f} 1 " in suite
@@ -148,7 +149,7 @@ def test_a_row_without_a_rank_says_why_on_the_site(store: Store, tmp_path: Path)
 def test_a_row_with_one_seed_is_shown_without_a_rank_and_says_why(store: Store) -> None:
     view = board(store, [*(run("ft", seed) for seed in range(3)), run("lora", 0)])
     assert view.main is not None
-    found = board_standings(store, view, view.main)
+    found = board_standings(StoredPredictions(store), view, view.main)
     assert found["ft"].rank == RankRange(1, 1)
     assert unranked(view.main, found) == ["No rank: LoRA (one seed: nothing is known of its spread)."]
     assert unranked(view.main, found)[0] in leaderboard_markdown(view, view.main, found)
@@ -158,7 +159,7 @@ def test_runs_on_other_test_rows_are_not_compared(store: Store) -> None:
     others = [run("lora", seed, ids="other") for seed in range(2)]
     view = board(store, [*(run("ft", seed) for seed in range(3)), *others])
     assert view.main is not None
-    found = board_standings(store, view, view.main)
+    found = board_standings(StoredPredictions(store), view, view.main)
     assert "on other test rows" in found["lora"].reason
     assert found["ft"].rank == RankRange(1, 1)
 
@@ -166,9 +167,9 @@ def test_runs_on_other_test_rows_are_not_compared(store: Store) -> None:
 def test_rows_without_predictions_scores_or_runs_have_no_rank(store: Store) -> None:
     view = board(store, [dataclasses.replace(run("ft", seed), predictions=[]) for seed in range(2)])
     assert view.main is not None
-    found = board_standings(store, view, view.main)
+    found = board_standings(StoredPredictions(store), view, view.main)
     assert found["ft"].rank is None
     assert "no stored predictions" in found["ft"].reason
-    missing = standings(store, [], ["ft"], ["mrpc", "rte"])
+    missing = standings(StoredPredictions(store), [], ["ft"], ["mrpc", "rte"])
     assert missing["ft"].reason == "no score on 2 of 2 tasks"
-    assert standings(store, [], ["ft"], ["mrpc"])["ft"].reason == "no score"
+    assert standings(StoredPredictions(store), [], ["ft"], ["mrpc"])["ft"].reason == "no score"

@@ -128,7 +128,7 @@ def _line(name: str, scores: Sequence[TaskScores]) -> tuple[common.Cell, ...]:
         *(100 * float(number[0]) for number in numbers),
         float(difference.p_value()[0]),
         permutation_p(*blocks, np.random.default_rng(0)),
-        probability_of_improvement(scores, (0, 1)),
+        float(probability_of_improvement(scores, [(0, 1)])[0]),
     )
 
 

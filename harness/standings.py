@@ -53,8 +53,13 @@ def standings_of(
     table: Table, places: Sequence[Place], rows: Sequence[str], tasks: Sequence[str]
 ) -> dict[str, Standing]:
     """The standing of every row of a judged table, made of the scores of these places."""
-    seeds = _seeds(places)
-    return {row: _standing(table, index, [seeds[row, task] for task in tasks]) for index, row in enumerate(rows)}
+    seeds, ends = _seeds(places), zip(*table.averages.interval(), strict=True)
+    return {
+        row: Standing(None, None, _reason([seeds[row, task] for task in tasks]))
+        if rank is None
+        else Standing(rank, (max(float(low), -1.0), min(float(high), 1.0)))
+        for row, rank, (low, high) in zip(rows, table.ranges, ends, strict=True)
+    }
 
 
 def table_scores(
@@ -103,14 +108,6 @@ def _task(
     ]
     generator = np.random.default_rng([int(example_set, 16) for _, example_set in common])
     return task_scores(splits, used, shape, generator)
-
-
-def _standing(table: Table, row: int, seeds: Sequence[int]) -> Standing:
-    rank = table.ranges[row]
-    if rank is None:
-        return Standing(None, None, _reason(seeds))
-    low, high = table.averages.interval()
-    return Standing(rank, (max(float(low[row]), -1.0), min(float(high[row]), 1.0)))
 
 
 def _reason(seeds: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +14,32 @@ from harness.standings import Place
 
 NAMED = 40
 """Examples that a page names, of each kind."""
+Right = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class RowAnswers:
+    """Which test rows of one task the runs of one row of the table got right."""
+
+    seeds: tuple[int, ...]
+    """In ascending order."""
+    right: Right
+    """[seeds, test rows]."""
+
+    def under(self, seeds: Sequence[int]) -> Right:
+        """Those of some of the seeds."""
+        every = len(seeds) == len(self.seeds)
+        return self.right if every else self.right[[self.seeds.index(seed) for seed in seeds]]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Which test rows of one task each run got right."""
+    """Those of one task."""
 
     ids: tuple[str, ...]
     """Of the test rows, as their task names them."""
-    right: Mapping[tuple[str, int], np.ndarray[Any, np.dtype[np.bool_]]]
-    """By (row label, seed): [test rows]."""
+    rows: Mapping[str, RowAnswers]
+    """By row label."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +77,35 @@ def _answers(
 ) -> Answers:
     """Of the runs on the test rows that most runs have."""
     used = max(by_sets, key=lambda sets: (len(by_sets[sets]), sets))
-    right = {
-        place: np.concatenate([np.asarray(values[set_id], object) == examples[set_id][1] for set_id in used])
-        for place, values in by_sets[used].items()
+    right: dict[str, dict[int, Right]] = defaultdict(dict)
+    for (row, seed), values in by_sets[used].items():
+        of_sets = [np.asarray(values[set_id], object) == examples[set_id][1] for set_id in used]
+        right[row][seed] = np.concatenate(of_sets).astype(bool)
+    rows = {
+        row: RowAnswers(tuple(sorted(by_seed)), np.stack([by_seed[seed] for seed in sorted(by_seed)]))
+        for row, by_seed in right.items()
     }
-    return Answers(tuple(str(name) for set_id in used for name in examples[set_id][0]), right)
+    return Answers(tuple(str(name) for set_id in used for name in examples[set_id][0]), rows)
 
 
 def agreement(found: Answers, first: str, second: str) -> Agreement | None:
     """How the answers of two rows compare; None without a common seed."""
-    seeds = sorted({seed for row, seed in found.right if row == first} & {s for row, s in found.right if row == second})
+    known = [found.rows[label] for label in (first, second) if label in found.rows]
+    seeds = sorted(set.intersection(*(set(row.seeds) for row in known))) if len(known) == 2 else []
     if not seeds:
         return None
-    a, b = (np.stack([found.right[row, seed] for seed in seeds]).astype(bool) for row in (first, second))
-    both, first_only, second_only, neither = (int(part.sum()) for part in (a & b, a & ~b, ~a & b, ~a & ~b))
+    a, b = (row.under(seeds) for row in known)
+    both, of_first, of_second = (int(np.count_nonzero(part)) for part in (a & b, a, b))
     return Agreement(
         len(seeds),
         both,
-        first_only,
-        second_only,
-        neither,
-        _named(found.ids, (a & ~b).all(0)),
-        _named(found.ids, (~a & b).all(0)),
+        of_first - both,
+        of_second - both,
+        a.size - of_first - of_second + both,
+        _named(found.ids, np.asarray((a & ~b).all(0))),
+        _named(found.ids, np.asarray((~a & b).all(0))),
     )
 
 
-def _named(ids: Sequence[str], chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[str, ...]:
+def _named(ids: Sequence[str], chosen: Right) -> tuple[str, ...]:
     return tuple(ids[int(index)] for index in np.flatnonzero(chosen))

@@ -112,6 +112,7 @@ def _differences(
     scores = judged.scores if task is None else judged.scores[task : task + 1]
     low, high = (np.clip(end, -WIDEST, WIDEST) for end in estimate.accepted())
     p = holm(estimate.p_value()) if adjusted is None else adjusted
+    improvement = probability_of_improvement(scores, pairs)
     least = detectable(estimate) if task is None else np.full(len(pairs), math.nan)
     return [
         Difference(
@@ -119,11 +120,11 @@ def _differences(
             _known(low[index]),
             _known(high[index]),
             _known(p[index]),
-            _known(probability_of_improvement(scores, pair)),
+            _known(improvement[index]),
             _known(least[index]),
             int(estimate.seeds[index]),
         )
-        for index, pair in enumerate(pairs)
+        for index in range(len(pairs))
     ]
 
 

@@ -61,16 +61,20 @@ def judged_boards(stored: StoredPredictions, view: SuiteView) -> dict[tuple[str,
     found: dict[tuple[str, str], Judged] = {}
     known: dict[tuple[object, ...], Judged] = {}
     for board in (board for section in view.sections for board in section.boards if board.contenders):
-        asked = (_places_of(view, board), tuple(row.label for row in board.contenders))
+        places = _places_of(view, board)
+        asked = (places, tuple(row.label for row in board.contenders))
         if asked not in known:
-            known[asked] = judge_board(stored, view, board)
+            known[asked] = _judged(stored, places, board)
         found[board.grid, board.protocol] = known[asked]
     return found
 
 
 def judge_board(stored: StoredPredictions, view: SuiteView, board: Board) -> Judged:
     """The contenders of one board, judged; there is at least one."""
-    places = _places_of(view, board)
+    return _judged(stored, _places_of(view, board), board)
+
+
+def _judged(stored: StoredPredictions, places: tuple[Place, ...], board: Board) -> Judged:
     labels, tasks = tuple(row.label for row in board.contenders), tuple(task.name for task in board.tasks)
     scores = table_scores(stored, places, labels, tasks)
     table = judge_table(scores)

@@ -182,14 +182,14 @@ def _standing_columns(row: Row, standing: Standing | None) -> dict[str, Any]:
 
 def as_json(records: Iterable[Mapping[str, Any]]) -> str:
     """Records of `rows_as_records` as a JSON list, one object a line, None as null."""
-    lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
-    return "[\n" + ",\n".join(lines) + "\n]\n"
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    return "[\n" + ",\n".join(map(encode, records)) + "\n]\n"
 
 
 def as_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """Records of `rows_as_records` as CSV with a header line; None as an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS + STANDING_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    text, names = io.StringIO(), COLUMNS + STANDING_COLUMNS
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(map(itemgetter(*names), records))
     return text.getvalue()

@@ -19,7 +19,7 @@ from harness.records import Member, RunRecord, SuiteInfo
 from harness.schema import RUNS, SCHEMA_VERSION
 from harness.store import open_store
 from reports import pages, wide
-from reports.agreement import Answers, agreement
+from reports.agreement import Answers, RowAnswers, agreement
 from reports.comparisons import MOST_ROWS, compare
 from reports.efficiency import budget_panels
 from reports.judged import judge_board
@@ -164,14 +164,13 @@ def test_pairs_are_those_of_the_statistics(database: Path) -> None:
 
 
 def test_answers_of_a_pair_are_counted_example_by_example() -> None:
-    right = {
-        ("a", 0): np.array([1, 1, 0, 0, 1], bool),
-        ("b", 0): np.array([1, 0, 1, 0, 0], bool),
-        ("a", 1): np.array([1, 1, 1, 0, 0], bool),
-        ("b", 1): np.array([1, 0, 1, 1, 0], bool),
-        ("b", 2): np.array([1, 1, 1, 1, 1], bool),  # a seed that only one of them has
+    rows = {
+        "a": RowAnswers((0, 1), np.array([[1, 1, 0, 0, 1], [1, 1, 1, 0, 0]], bool)),
+        "b": RowAnswers(
+            (0, 1, 2), np.array([[1, 0, 1, 0, 0], [1, 0, 1, 1, 0], [1, 1, 1, 1, 1]], bool)
+        ),  # one more seed
     }
-    found = agreement(Answers(("p", "q", "r", "s", "t"), right), "a", "b")
+    found = agreement(Answers(("p", "q", "r", "s", "t"), rows), "a", "b")
     assert found is not None
     assert (found.seeds, found.both, found.first_only, found.second_only, found.neither) == (2, 3, 3, 2, 2)
     assert (found.always_first, found.always_second) == (("q",), ())

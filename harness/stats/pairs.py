@@ -79,16 +79,17 @@ def paired_blocks(tasks: Sequence[TaskScores], pair: tuple[int, int]) -> tuple[A
     return np.concatenate(parts), np.concatenate(weights)
 
 
-def probability_of_improvement(tasks: Sequence[TaskScores], pair: tuple[int, int]) -> float:
-    """How often a run of the first row beats a run of the second, ties half; mean over tasks; NaN if one has no runs.
+def probability_of_improvement(tasks: Sequence[TaskScores], pairs: Sequence[tuple[int, int]]) -> Array:
+    """How often a run of a pair's first row beats a run of the second, ties half: [pairs]; NaN if one has no runs.
 
-    Agarwal et al. 2021, arXiv:2108.13264: runs of all seeds against all seeds (Mann and Whitney's statistic).
+    Mean over tasks. Agarwal et al. 2021, arXiv:2108.13264: runs of all seeds against all seeds (Mann and Whitney).
     """
+    first, second = np.array(pairs, int).reshape(-1, 2).T
     shares = []
     for task in tasks:
-        first, second = (task.points[row][task.present[row]] for row in pair)
-        if not len(first) or not len(second):
-            return float("nan")
-        above = first[:, None] - second[None, :]
-        shares.append(float(np.mean((above > 0) + 0.5 * (above == 0))))
-    return float(np.mean(shares))
+        above = task.points[first][:, :, None] - task.points[second][:, None, :]
+        runs = task.present.sum(1)
+        wins = ((above > 0) + 0.5 * (above == 0)).sum((1, 2))
+        with np.errstate(invalid="ignore"):
+            shares.append(wins / (runs[first] * runs[second]))
+    return np.asarray(np.mean(shares, axis=0))

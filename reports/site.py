@@ -76,11 +76,13 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
     Files of an earlier build that this one does not make are removed; other files are left alone. UserError if the
     folder cannot be written.
     """
-    inventory = take_inventory(store)
-    has_claims = isinstance(claims, ClaimSource) or bool(claims)
-    out = Folder(folder, digest(code_digest(), has_claims, base_url))
-    kept = _kept(inventory, out)
-    with engine.ahead(None in kept.values()):
+    with engine.ahead():
+        inventory = take_inventory(store)
+        has_claims = isinstance(claims, ClaimSource) or bool(claims)
+        out = Folder(folder, digest(code_digest(), has_claims, base_url))
+        kept = _kept(inventory, out)
+        if None not in kept.values():
+            engine.dismiss()
         _write(_Build(store, inventory, out, Renderer(has_claims, base_url)), kept, claims)
     _for_hosts(out, base_url)
     files, first = out.finish(), folder / "index.html"

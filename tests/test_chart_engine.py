@@ -22,7 +22,7 @@ def described(words: str = "A ¦ <b> \u2028 \U0001f600") -> dict[str, Any]:
 
 def test_another_process_draws_what_this_one_does() -> None:
     here = [svg(described()), svg(described("Another"))]
-    with ahead(True):
+    with ahead():
         assert [svg(described()), svg(described("Another"))] == here
         (process,) = engine._apart
         assert process.poll() is None
@@ -34,7 +34,7 @@ def test_another_process_draws_what_this_one_does() -> None:
 
 def test_a_process_that_ends_costs_no_chart() -> None:
     here = svg(described())
-    with ahead(True):
+    with ahead():
         engine._apart[0].kill()
         assert svg(described()) == here
         engine._apart[0].wait()
@@ -44,11 +44,25 @@ def test_a_process_that_ends_costs_no_chart() -> None:
 def test_an_error_in_a_drawing_is_told_by_this_process() -> None:
     with pytest.raises(ValueError, match="Vega-Lite") as here:
         svg({"mark": "no such mark", "data": 3})
-    with ahead(True), pytest.raises(ValueError, match="Vega-Lite") as apart:
+    with ahead(), pytest.raises(ValueError, match="Vega-Lite") as apart:
         svg({"mark": "no such mark", "data": 3})
     assert str(apart.value) == str(here.value)
 
 
-def test_nothing_is_started_where_nothing_is_to_be_drawn() -> None:
-    with ahead(False):
-        assert engine._apart == []
+def test_one_process_is_enough() -> None:
+    with ahead():
+        (process,) = engine._apart
+        with ahead():
+            assert engine._apart == [process]
+        assert engine._apart == [process]
+        assert process.poll() is None
+
+
+def test_a_process_that_is_not_needed_ends_at_once() -> None:
+    here = svg(described())
+    with ahead():
+        (process,) = engine._apart
+        engine.dismiss()
+        assert process.poll() is not None
+        assert svg(described()) == here
+    assert engine._apart == []

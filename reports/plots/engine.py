@@ -28,20 +28,25 @@ def svg(description: Part) -> str:
 
 
 @contextmanager
-def ahead(wanted: bool) -> Iterator[None]:
-    """Until this is left, another process draws, if that is wanted; it starts at once, and this one goes on."""
-    if not wanted:
+def ahead() -> Iterator[None]:
+    """Until this is left, another process draws; it starts at once, and this one goes on."""
+    if _apart:  # it has been started further out
         yield
         return
     # A session of its own: Ctrl-C is this process's affair, and the end of its input ends the other.
     command = [sys.executable, "-m", "reports.plots.engine"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **pipes, encoding="utf-8", start_new_session=True)
-    _apart.append(process)
+    _apart.append(subprocess.Popen(command, **pipes, encoding="utf-8", start_new_session=True))
     try:
         yield
     finally:
-        _apart.remove(process)
+        dismiss()
+
+
+def dismiss() -> None:
+    """End the other process, if there is one: nothing is to be drawn."""
+    while _apart:
+        process = _apart.pop()
         process.kill()
         with suppress(OSError):  # it may have ended before, with something left to read
             process.communicate()

@@ -95,8 +95,8 @@ class Folder:
         """Note something for the next build: plain data for JSON."""
         self._notes[name] = value
 
-    def finish(self) -> list[Path]:
-        """Remove files of the last build that this one has not, and write manifest and cache. The files, by name."""
+    def finish(self) -> list[str]:
+        """Remove files of the last build that this one has not, and write manifest and cache. The files' names."""
         manifest = self.path / MANIFEST
         names = sorted(self._files)
         try:
@@ -110,7 +110,7 @@ class Folder:
         cache = {"code": self._code, "files": self._files, "notes": self._notes}
         with suppress(OSError):  # where it cannot be kept, the next build takes longer
             self._cache.write_text(json.dumps(cache, separators=(",", ":"), sort_keys=True), encoding="utf-8")
-        return [self.path / name for name in names]
+        return names
 
     def _remove(self, names: Iterable[str]) -> None:
         inside = self.path.resolve()

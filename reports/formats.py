@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeGuard
 
 from reports.cells import Cell, Span
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 DASH = "–"
 """What stands for an unknown number, everywhere."""
 
+KEPT = 4096
+"""Numbers that are kept as they are printed: most runs of a suite share their counts."""
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -125,6 +128,7 @@ def board_row(row: BoardRow, board: Board, standing: Standing | None = None) -> 
     ]
 
 
+@lru_cache(KEPT)
 def count(value: float | None) -> str:
     """A whole number with thousands separators: 294912 -> "294,912"."""
     return f"{value:,.0f}" if _known(value) else DASH
@@ -137,6 +141,7 @@ def span(value: Span | None) -> str:
     return count(value.low) if value.low == value.high else f"{count(value.low)}–{count(value.high)}"
 
 
+@lru_cache(KEPT)
 def quantity(value: float | None, unit: str = "") -> str:
     """Three significant digits with an SI prefix: 1.234e12 FLOP -> "1.23 T"; `unit` follows the prefix."""
     if not _known(value):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 
+_LETTERS = re.compile(r"[a-z0-9]{1,60}")
+
 
 def slug(name: str) -> str:
     """The name as a part of a file name or anchor: itself if it is plain, else a plain form and a hash.
 
     A plain name of this form, and one that some file system keeps for itself, carry a hash too: no two names meet.
     """
+    if _LETTERS.fullmatch(name) and name not in RESERVED:  # as run ids are, of which there may be many thousands
+        return name
     plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60]
     if plain and plain == name and not re.search(r"-[0-9a-f]{8}$", name) and name not in RESERVED:
         return plain

@@ -53,8 +53,8 @@ class ClaimSource:
 class Site:
     """A built site."""
 
-    files: tuple[Path, ...]
-    """index.html first."""
+    files: tuple[str, ...]
+    """Names within its folder, sorted."""
     written: int
     """How many were made anew."""
 
@@ -85,8 +85,7 @@ def build_site(store: Store, folder: Path, claims: ClaimSource | Sequence[ClaimL
             engine.dismiss()
         _write(_Build(store, inventory, out, Renderer(has_claims, base_url)), kept, claims)
     _for_hosts(out, base_url)
-    files, first = out.finish(), folder / "index.html"
-    return Site(tuple(sorted(files, key=lambda path: path != first)), out.written)
+    return Site(tuple(out.finish()), out.written)
 
 
 def _write(build: _Build, kept: Mapping[str, SuiteSummary | None], claims: ClaimSource | Sequence[ClaimLine]) -> None:

@@ -56,7 +56,14 @@ def _escaped(words: str) -> str:
 
 def text(words: str, x: float, y: float, *, anchor: str | None = None, class_: str | None = None) -> Markup:
     """A line of text whose middle is at height y. anchor: "middle" or "end" of it is at x; its start without."""
-    return tag("text", words, x=x, y=y + 0.34 * SIZE, text_anchor=anchor, class_=class_)
+    place = f'x="{_number(x)}" y="{_number(y + 0.34 * SIZE)}"'
+    return Markup(f"<text {place}{_manner(anchor, class_)}>{_escaped(words)}</text>")
+
+
+@lru_cache
+def _manner(anchor: str | None, class_: str | None) -> str:
+    """The attributes that many lines of text share."""
+    return _attributes({"text_anchor": anchor, "class": class_})
 
 
 def named(words: str, x: float, y: float, room: float, *, anchor: str | None = None, class_: str = "") -> Markup:

@@ -45,12 +45,12 @@ class RunGroup:
     left_out: int
     """Runs that are only in the data files."""
 
-    @property
+    @cached_property
     def tells_forgetting(self) -> bool:
         """Whether any of them read a held-out text."""
         return any(row.perplexity_after is not None for row in self.rows)
 
-    @property
+    @cached_property
     def tells_starts(self) -> bool:
         """Whether any of them began elsewhere than at the pretrained weights."""
         return any(row.start_seconds is not None for row in self.rows)

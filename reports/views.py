@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from harness.protocols import PROTOCOLS
 from reports.cells import (
@@ -77,7 +78,7 @@ class Board:
     def rows(self) -> tuple[BoardRow, ...]:
         return self.contenders + self.controls
 
-    @property
+    @cached_property
     def usual_n(self) -> int:
         """The number of seeds that most cells have; 0 without any score."""
         counts = Counter(c.n for row in self.rows for c in row.cells if c.n)

@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from harness.collection import collect_rarely
 from harness.store import open_store
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def second_process(store: Store, wanted: bool) -> Iterator[SecondProcess]:
     if not wanted:
         yield SecondProcess(store, None)
         return
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=collect_rarely) as pool:
         try:
             yield SecondProcess(store, pool)
         finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.collection import rarely_collected
 from harness.commands.options import DATABASE, AsJson, Database
 from harness.commands.output import print_json, print_table
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from harness.claims.register import Claim
 
 
+@rarely_collected()
 def claims(
     paper: Annotated[
         str | None, typer.Option(metavar="NAME", help="One paper: QR-LoRA, LoRA-XS, LoRA-SB or LoRA; else all.")

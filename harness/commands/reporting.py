@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.collection import rarely_collected
 from harness.commands.options import DATABASE, AsJson, Database
 from harness.commands.output import print_json, print_table
 from harness.errors import UserError
@@ -48,6 +46,7 @@ def print_leaderboards(store: Store, suite: str | None) -> None:
         typer.echo("no suite in this database yet; `python -m harness run --all` makes one.")
 
 
+@rarely_collected()
 def results(
     suite: Annotated[str | None, typer.Option(metavar="NAME", help="One suite; else all, of many their names.")] = None,
     db: Database = DATABASE,
@@ -80,6 +79,7 @@ def results(
         typer.echo((as_json if json else as_csv)(rows_as_records(rows, standings)).rstrip("\n"))
 
 
+@rarely_collected()
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The first digits of a run's id.")],
     db: Database = DATABASE,
@@ -100,6 +100,7 @@ def show(
     render_run(details, Console())
 
 
+@rarely_collected()
 def site(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")] = Path("site"),
     db: Database = DATABASE,
@@ -118,24 +119,13 @@ def site(
     typer.echo(out / "index.html")
 
 
+@rarely_collected()
 def build(store: Store, folder: Path, base_url: str = "") -> Site:
     """The site of a database with the claims page. base_url: where it will be, if that is known."""
     from harness.built_in import suite_names
     from reports.site import ClaimSource, build_site
 
-    with _rarely_collected():
-        return build_site(store, folder, ClaimSource(frozenset(suite_names()), _judged_claims), base_url)
-
-
-@contextmanager
-def _rarely_collected() -> Iterator[None]:
-    """The garbage collector looks through new objects less often: nearly all that a site is made of lives on."""
-    before = gc.get_threshold()
-    gc.set_threshold(100 * before[0], *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+    return build_site(store, folder, ClaimSource(frozenset(suite_names()), _judged_claims), base_url)
 
 
 def _judged_claims(store: Store) -> list[ClaimLine]:
@@ -153,6 +143,7 @@ def _judged_claims(store: Store) -> list[ClaimLine]:
     ]
 
 
+@rarely_collected()
 def documents(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Markdown files with markers.", show_default=False)

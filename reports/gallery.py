@@ -10,14 +10,13 @@ from reports import formats
 from reports.bands import curve_bands
 from reports.comparisons import Comparison
 from reports.efficiency import BudgetPanel
-from reports.judged import Judged
 from reports.marks import Mark, mark_of
 from reports.plots.bars import cost_bars
 from reports.plots.chart import Chart
 from reports.plots.curves import budget_curves, size_curves
 from reports.plots.matrix import rate_map_chart, win_matrix
 from reports.plots.ranks import critical_difference_diagram
-from reports.plots.scatter import score_over_parameters
+from reports.plots.scatter import Scatter
 from reports.rates import rate_map
 from reports.rows import Row
 from reports.task_ranks import task_ranks
@@ -50,14 +49,13 @@ def gallery(
     stored: StoredPredictions,
     view: SuiteView,
     marks: Mapping[str, Mark],
-    first: Judged | None,
+    scattered: Scatter | None,
     comparison: Comparison | None,
     budgets: Sequence[BudgetPanel],
     searched: Sequence[Row],
 ) -> Gallery:
-    """Draw a suite. first: its first table, judged; searched: the rows of its tuning search."""
+    """Draw a suite. scattered: what `score_over_parameters` made; searched: the rows of its tuning search."""
     main = view.main
-    scattered = score_over_parameters(main, marks, first.standings if first else {}) if main else None
     scatter, low = scattered or (None, [])
     below = ", ".join(f"{row.title} ({formats.score(row.average.mean)})" for row in low)
     ranks = task_ranks(main) if main else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,16 @@ from harness.predictions import StoredPredictions
 from reports.comparisons import Comparison, Pair, compare
 from reports.efficiency import COSTS, budget_panels, crossings, fronts
 from reports.gallery import gallery
-from reports.judged import judged_boards
-from reports.marks import mark_of
+from reports.judged import Judged, judged_boards
+from reports.marks import Mark, mark_of
 from reports.names import compare_file, pair_file
 from reports.pages import SuitePage
+from reports.plots.scatter import Scatter, score_over_parameters
 from reports.ranks import row_standings
 from reports.rows import SuiteRows, as_csv, as_json, load_suite, rows_as_records
 from reports.summaries import Picture, SuiteSummary
 from reports.summarise import summarise
-from reports.views import suite_view
+from reports.views import Board, suite_view
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -47,16 +49,27 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
     judged = judged_boards(stored, view)
     main = view.main
     first = judged.get((main.grid, main.protocol)) if main else None
-    comparison = compare(stored, main, first, _right_or_wrong(rows)) if main and first else None
+    with ThreadPoolExecutor(1) as drawing:  # another process draws: this one goes on meanwhile
+        scatter = drawing.submit(_scatter, main, marks, first)
+        comparison = compare(stored, main, first, _right_or_wrong(rows)) if main and first else None
+        shares = fronts(main, first) if main and first else ()
     searched = rows if any("#" in row.label for row in rows.rows) else load_suite(store, search) if search else None
     budgets = budget_panels(searched.rows) if searched else ()
     page = SuitePage(
         view=view,
         marks=marks,
-        plots=gallery(stored, view, marks, first, comparison, budgets, searched.rows if searched else ()),
+        plots=gallery(
+            stored,
+            view,
+            marks,
+            scatter.result(),
+            comparison,
+            budgets,
+            searched.rows if searched else (),
+        ),
         protocol_notes=dict(notes),
         judged=judged,
-        fronts=fronts(main, first) if main and first else (),
+        fronts=shares,
         crossings=tuple((panel, found) for panel in view.panels if (found := crossings(stored, view, panel))),
         comparison=comparison,
         canary=canary_seconds(store),
@@ -64,6 +77,10 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
     picture = _picture(page)
     title = searched.title if searched and search else None
     return Suite(page, summarise(view, marks, judged, picture), title)
+
+
+def _scatter(main: Board | None, marks: Mapping[str, Mark], first: Judged | None) -> Scatter | None:
+    return score_over_parameters(main, marks, first.standings if first else {}) if main else None
 
 
 def _picture(page: SuitePage) -> Picture | None:

@@ -31,9 +31,11 @@ CAPTION = (
 )
 
 
-def score_over_parameters(
-    board: Board, marks: Marks, standings: Mapping[str, Standing]
-) -> tuple[Chart, list[BoardRow]] | None:
+Scatter = tuple[Chart, list[BoardRow]]
+"""The plot, and the rows that lie too far below it."""
+
+
+def score_over_parameters(board: Board, marks: Marks, standings: Mapping[str, Standing]) -> Scatter | None:
     """Average score over adapter parameters (log scale; zero has a tick of its own at the left).
 
     A control far below the rest would squeeze them all: it is left out and returned beside the chart, to be

@@ -79,7 +79,7 @@ def best(source: Source, suite: str, grid: str = MAIN) -> Filled:
     ends: dict[tuple[str, str | None], Interval | None] = {
         (label, None): standing.interval for label, standing in judged.standings.items()
     }
-    ends |= {(label, task): interval for (label, task), interval in judged.task_intervals().items()}
+    ends |= {(label, task): interval for (label, task), interval in judged.task_intervals.items()}
     columns: list[tuple[str | None, str, list[Cell]]] = [
         (task.name, f"{task.title} ({task.metric})", [row.cells[index] for row in board.contenders])
         for index, task in enumerate(board.tasks)

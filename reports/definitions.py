@@ -21,8 +21,19 @@ def definitions() -> dict[str, Any]:
     """What the page's template takes."""
     from harness import protocols
     from harness.measure import DEFINITIONS
+    from harness.stats.profiles import performance_profile
+    from harness.stats.ranks import average_ranks, interquartile_mean
 
+    overall = {
+        "Average rank": average_ranks,
+        "Interquartile mean": interquartile_mean,
+        "Performance profile": performance_profile,
+    }
     return {
+        "overall": [
+            Definition(title, title.lower().replace(" ", "-"), paragraphs(function))
+            for title, function in overall.items()
+        ],
         "scores": paragraphs(protocols)[1:],
         "protocols": [Definition(name, name, paragraphs(choose)) for name, choose in protocols.PROTOCOLS.items()],
         "quantities": [Definition(name, name, paragraphs(function)) for name, function in DEFINITIONS.items()],

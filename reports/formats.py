@@ -11,6 +11,7 @@ from reports.views import Board, BoardRow
 
 if TYPE_CHECKING:
     from harness.standings import Standing
+    from harness.stats.cells import CellSummary
 
 DASH = "–"
 """What stands for an unknown number, everywhere."""
@@ -87,6 +88,14 @@ def share(value: float | None) -> str:
     if 0.99 < value < 1:
         return "> 99 %"
     return "< 1 %" if 0 < value < 0.01 else f"{100 * value:.0f} %"
+
+
+def seeds(value: CellSummary) -> str:
+    """A cell in words: "5 seeds: mean 86.3 ± 1.2 (95 %: 84.0 to 88.1), median 86.1, from 85.0 to 87.4"."""
+    between = f" (95 %: {ends(*value.interval)})" if value.interval else ""
+    deviation = f" {spread(value.spread)}" if value.spread is not None else ""
+    several = f", median {score(value.median)}, from {ends(value.low, value.high)}" if value.seeds > 1 else ""
+    return f"{plural(value.seeds, 'seed')}: mean {score(value.mean)}{deviation}{between}{several}"
 
 
 def p_value(value: float | None) -> str:

@@ -11,10 +11,12 @@ from reports.bands import curve_bands
 from reports.comparisons import Comparison
 from reports.efficiency import BudgetPanel
 from reports.marks import Mark, mark_of
+from reports.overall import Overall
 from reports.plots.bars import cost_bars
 from reports.plots.chart import Chart
 from reports.plots.curves import budget_curves, size_curves
 from reports.plots.matrix import rate_map_chart, win_matrix
+from reports.plots.profiles import profile_chart
 from reports.plots.ranks import critical_difference_diagram
 from reports.plots.scatter import Scatter
 from reports.rates import rate_map
@@ -31,6 +33,7 @@ class Gallery:
     scatter_note: str
     """What lies below the plot."""
     ranks: Chart | None
+    profiles: Chart | None
     wins: Chart | None
     costs: Chart | None
     sizes: tuple[tuple[CurvePanel, Chart], ...]
@@ -40,7 +43,7 @@ class Gallery:
     @property
     def charts(self) -> list[Chart]:
         """All of them."""
-        single = [self.scatter, self.ranks, self.wins, self.costs, self.rates]
+        single = [self.scatter, self.ranks, self.profiles, self.wins, self.costs, self.rates]
         several = [chart for _, chart in (*self.sizes, *self.budgets)]
         return [chart for chart in single if chart is not None] + several
 
@@ -51,6 +54,7 @@ def gallery(
     marks: Mapping[str, Mark],
     scattered: Scatter | None,
     comparison: Comparison | None,
+    whole: Overall | None,
     budgets: Sequence[BudgetPanel],
     searched: Sequence[Row],
 ) -> Gallery:
@@ -65,6 +69,7 @@ def gallery(
         scatter=scatter,
         scatter_note=f"Below the chart: {below}." if below else "",
         ranks=critical_difference_diagram(ranks, marks) if ranks else None,
+        profiles=profile_chart(whole, marks) if whole else None,
         wins=win_matrix(comparison, marks) if comparison else None,
         costs=cost_bars(main, marks) if main else None,
         sizes=tuple((panel, size_curves(panel, marks, curve_bands(stored, view, panel))) for panel in view.panels),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Judged:
     table: Table
     standings: Mapping[str, Standing]
 
+    @cached_property
     def task_intervals(self) -> dict[tuple[str, str], Interval]:
         """95 % interval of a row's score on one task, within [-1, 1], by (label, task); those that are known."""
         found = {}

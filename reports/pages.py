@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from harness.stats.cells import CellSummary, summarise
 from reports.cells import RowCosts, costs_of
 from reports.commands import run_suite
 from reports.gallery import Gallery
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from harness.standings import Standing
     from reports.comparisons import Comparison
     from reports.efficiency import Crossing, FrontRow
+    from reports.overall import Overall
 
 TUNED = "-tuned"
 """Ends the label of a row whose configuration a search has chosen, beside the default one."""
@@ -41,6 +45,8 @@ class RunGroup:
     task_title: str
     metric: str
     anchor: str
+    cell: CellSummary | None
+    """What the runs come to under the suite's protocol; None where they are of several training sizes."""
     rows: tuple[Row, ...]
     left_out: int
     """Runs that are only in the data files."""
@@ -87,6 +93,7 @@ class SuitePage:
     fronts: tuple[FrontRow, ...] = ()
     crossings: tuple[tuple[CurvePanel, tuple[Crossing, ...]], ...] = ()
     comparison: Comparison | None = None
+    overall: Overall | None = None
     canary: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the canary's fixed trial by stack."""
     root: str = ""
@@ -222,10 +229,27 @@ class SuitePage:
         found: dict[str, dict[tuple[str, str], list[Row]]] = {}
         for row in self.view.rows:
             found.setdefault(row.label, {}).setdefault((row.grid, row.task), []).append(row)
+        intervals = {
+            (grid, *place): interval
+            for (grid, protocol), judged in self.judged.items()
+            if protocol == self.view.rank_by
+            for place, interval in judged.task_intervals.items()
+        }
         return {
-            label: tuple(_group(rows, max(5, MOST_RUNS // len(groups))) for rows in groups.values())
+            label: tuple(
+                _group(rows, max(5, MOST_RUNS // len(groups)), self._cell(rows, intervals)) for rows in groups.values()
+            )
             for label, groups in found.items()
         }
+
+    def _cell(
+        self, rows: Sequence[Row], intervals: Mapping[tuple[str, str, str], tuple[float, float]]
+    ) -> CellSummary | None:
+        if len({row.train_size for row in rows}) > 1:
+            return None
+        scores = [row.score(self.view.rank_by) for row in rows]
+        known = np.array([score for score in scores if score is not None])
+        return summarise(known, intervals.get((rows[0].grid, rows[0].label, rows[0].task)))
 
     def notes_on(self, label: str) -> tuple[MethodNote, ...]:
         """Notes on the methods that a row was made with: one, unless a suite gave two of them one label."""
@@ -233,8 +257,8 @@ class SuitePage:
         return tuple(note for note in self.view.methods if note.name in names)
 
 
-def _group(rows: Iterable[Row], most: int) -> RunGroup:
+def _group(rows: Iterable[Row], most: int, cell: CellSummary | None) -> RunGroup:
     ordered = sorted(rows, key=lambda row: (row.train_size == 0, row.train_size, row.seed))
     first, shown = ordered[0], tuple(ordered[:most])
     place = anchor(first.grid, first.task)
-    return RunGroup(first.grid, first.task_title, first.metric, place, shown, len(ordered) - len(shown))
+    return RunGroup(first.grid, first.task_title, first.metric, place, cell, shown, len(ordered) - len(shown))

@@ -103,6 +103,7 @@ def _environment() -> jinja2.Environment:
         interval=formats.interval,
         ends=formats.ends,
         rank=formats.rank,
+        seeds=formats.seeds,
         ranks=formats.ranks,
         spread=formats.spread,
         count=formats.count,

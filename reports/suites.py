@@ -15,6 +15,7 @@ from reports.gallery import gallery
 from reports.judged import Judged, judged_boards
 from reports.marks import Mark, mark_of
 from reports.names import compare_file, pair_file
+from reports.overall import overall
 from reports.pages import SuitePage
 from reports.plots.scatter import Scatter, score_over_parameters
 from reports.ranks import row_standings
@@ -53,6 +54,7 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
         scatter = drawing.submit(_scatter, main, marks, first)
         comparison = compare(stored, main, first, _right_or_wrong(rows)) if main and first else None
         shares = fronts(main, first) if main and first else ()
+    whole = overall(main, view.rows) if main else None
     searched = rows if any("#" in row.label for row in rows.rows) else load_suite(store, search) if search else None
     budgets = budget_panels(searched.rows) if searched else ()
     page = SuitePage(
@@ -64,6 +66,7 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
             marks,
             scatter.result(),
             comparison,
+            whole,
             budgets,
             searched.rows if searched else (),
         ),
@@ -72,6 +75,7 @@ def load(store: Store, name: str, notes: Mapping[str, str], search: str | None) 
         fronts=shares,
         crossings=tuple((panel, found) for panel in view.panels if (found := crossings(stored, view, panel))),
         comparison=comparison,
+        overall=whole,
         canary=canary_seconds(store),
     )
     picture = _picture(page)

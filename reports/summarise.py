@@ -128,7 +128,7 @@ def _results(view: SuiteView, judged: Mapping[tuple[str, str], Judged]) -> tuple
     found = []
     for board in (section.boards[0] for section in view.sections):
         of_board = judged.get((board.grid, board.protocol))
-        intervals = of_board.task_intervals() if of_board else {}
+        intervals = of_board.task_intervals if of_board else {}
         for line in board.rows:
             for task, cell in zip(board.tasks, line.cells, strict=True):
                 if cell.mean is None:

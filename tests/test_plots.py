@@ -33,11 +33,13 @@ from reports.bands import curve_bands
 from reports.comparisons import Comparison, Difference, Pair
 from reports.efficiency import BudgetCurve, BudgetPanel
 from reports.labels import stacked, text_width
+from reports.overall import overall
 from reports.plots.bars import LENGTH, MOST_ROWS, cost_bars
 from reports.plots.chart import Chart
 from reports.plots.course import BINS, loss_course, score_course
 from reports.plots.curves import MOST_NAMED, budget_curves, size_curves
 from reports.plots.matrix import rate_map_chart, win_matrix
+from reports.plots.profiles import profile_chart
 from reports.plots.ranks import AXIS, critical_difference_diagram
 from reports.plots.scatter import score_over_parameters
 from reports.plots.svg import shortened, tag, ticks
@@ -101,9 +103,11 @@ def gallery(name: str = "") -> dict[str, Chart]:
     view, marks = viewed(*rows, *sizes)
     board, panel = view.main, view.panels[0]
     assert board is not None
+    whole = overall(board, view.rows)
     ranks, rates = task_ranks(board), rate_map(searched(titles))  # type: ignore[arg-type]
     scatter = score_over_parameters(board, marks, {})
     budget = BudgetPanel(panel.task, tuple(BudgetCurve(c.label, c.title, (0.5, 0.6)) for c in panel.curves))
+    assert whole is not None
     assert ranks is not None
     assert rates is not None
     assert scatter is not None
@@ -112,6 +116,7 @@ def gallery(name: str = "") -> dict[str, Chart]:
         size_curves(panel, marks, {("a", 100): (0.4, 0.6), ("a", 1000): (0.7, 0.8)}),
         budget_curves(budget, marks),
         critical_difference_diagram(ranks, marks),
+        profile_chart(whole, marks),
         win_matrix(compared(board), marks),
         cost_bars(board, marks),
         rate_map_chart(rates, marks),
@@ -121,7 +126,18 @@ def gallery(name: str = "") -> dict[str, Chart]:
     return {chart.name.split()[0]: chart for chart in charts if chart is not None}
 
 
-KINDS = ("score-over-parameters", "size", "budget", "critical-difference", "wins", "costs", "rates", "scores", "losses")
+KINDS = (
+    "score-over-parameters",
+    "size",
+    "budget",
+    "critical-difference",
+    "profiles",
+    "wins",
+    "costs",
+    "rates",
+    "scores",
+    "losses",
+)
 
 
 # ------------------------------------------------------------------------------------- what all have
@@ -162,7 +178,7 @@ def test_the_same_input_gives_the_same_bytes(kind: str) -> None:
 
 
 def test_hostile_names_are_cut_and_told_whole_on_hover() -> None:
-    for kind in ("wins", "costs", "rates", "critical-difference"):
+    for kind in ("profiles", "wins", "costs", "rates", "critical-difference"):
         chart = gallery(HOSTILE)[kind]
         assert max(map(len, texts(chart))) < 60
         assert any("x" * 300 in told for told in hovers(chart))
@@ -488,3 +504,61 @@ def test_a_diverged_loss_is_drawn_on_a_logarithmic_scale() -> None:
     at = [place[1] for told, place in sorted(symbols(chart).items())]
     assert {"1", "1000", "100000"} <= set(texts(chart))
     assert at[0] > at[1]
+
+
+# --------------------------------------------------------------------------- over all tasks and seeds
+
+
+def test_rows_over_all_tasks_are_those_of_the_runs() -> None:
+    scores = {("a", "one"): [0.9, 0.8, 0.1], ("a", "two"): [0.6, 0.7, 0.8], ("b", "one"): [0.7, 0.7, 0.7]}
+    scores["b", "two"] = [0.65, 0.75, 0.5]
+    rows = [
+        make_row(method=label, method_title=label, label=label, task=task, seed=seed, score_selected=score)
+        for (label, task), found in scores.items()
+        for seed, score in enumerate(found)
+    ]
+    view, _ = viewed(*rows)
+    assert view.main is not None
+    found = overall(view.main, view.rows)
+    assert found is not None
+    assert [item.row.label for item in found.rows] == ["a", "b"]
+    for item in found.rows:
+        runs = np.array([scores[item.row.label, task] for task in ("one", "two")])
+        assert item.interquartile_mean == pytest.approx(stats.trim_mean(runs.ravel(), 0.25))
+        for threshold, share in zip(found.thresholds, item.profile, strict=True):
+            assert share == pytest.approx((runs > threshold).mean())
+    means = np.array([[np.mean(scores[label, task]) for task in ("one", "two")] for label in ("a", "b")])
+    expected = stats.rankdata(-means, axis=0).mean(1)
+    assert [item.average_rank for item in found.rows] == expected.tolist()
+    assert (found.tasks, found.thresholds[0], found.thresholds[-1]) == (2, 0.1, 0.9)
+
+
+def test_what_has_one_run_a_row_or_one_row_is_not_summed_up() -> None:
+    lone = [make_row(method=label, label=label, seed=0, score_selected=0.5) for label in ("a", "b")]
+    one_row = [make_row(method="a", label="a", seed=seed, score_selected=0.5) for seed in (0, 1)]
+    for rows in (lone, one_row):
+        view, _ = viewed(*rows)
+        assert view.main is not None
+        assert overall(view.main, view.rows) is None
+
+
+def test_runs_that_all_score_the_same_have_no_profile() -> None:
+    rows = [make_row(method=m, label=m, seed=seed, score_selected=0.5) for m in ("a", "b") for seed in (0, 1)]
+    view, marks = viewed(*rows)
+    assert view.main is not None
+    found = overall(view.main, view.rows)
+    assert found is not None
+    assert profile_chart(found, marks) is None
+
+
+def test_a_profile_draws_the_best_rows_and_says_so() -> None:
+    view, marks = example({f"row{i}": 0.5 + i / 100 for i in range(14)})
+    assert view.main is not None
+    found = overall(view.main, view.rows)
+    assert found is not None
+    chart = profile_chart(found, marks)
+    assert chart is not None
+    assert [word for word in texts(chart) if word.startswith("row")] == [f"row{i}" for i in range(13, 1, -1)]
+    assert "The 12 rows" in chart.caption
+    shown = next(told for told in hovers(chart) if told.startswith("row13"))
+    assert shown.endswith(f"above {100 * found.thresholds[0]:.1f}")

@@ -138,7 +138,7 @@ def test_every_plot_of_a_suite_is_also_a_file_that_its_page_leads_to(site: dict[
     files = {name for name in site if name.endswith(".svg")}
     links = {"suites/" + link.removeprefix("../suites/") for link in Page(page).links if link.endswith(".svg")}
     assert files == links
-    assert {re.split("[-.]", Path(name).name)[0] for name in files} == {"costs", "score", "size", "wins"}
+    assert {re.split("[-.]", Path(name).name)[0] for name in files} == {"costs", "profiles", "score", "size", "wins"}
     assert page.count('role="img"') == len(files)
 
 

@@ -363,3 +363,22 @@ def test_a_run_that_came_in_a_bundle_says_who_submitted_it(tmp_path: Path) -> No
     site = built(tmp_path / "board.db", tmp_path / "site")
     assert "Submitted by A. <b>Author</b>" in Page(site[f"runs/{theirs}.html"]).text
     assert "Submitted by" not in site[f"runs/{ours}.html"]
+
+
+def test_a_cells_runs_are_summed_up_above_them(database: Path, site: dict[str, str]) -> None:
+    with open_store(str(database), create=False) as store:
+        view = suite_view(load_suite(store, "suite001"))
+    scores = [row.score_selected for row in view.rows if (row.label, row.task) == ("method1", "task0")]
+    known = [100 * score for score in scores if score is not None]
+    text = f"{len(known)} seeds: mean {np.mean(known):.1f} ± {np.std(known, ddof=1):.1f} (95 %: "
+    assert text in site["suites/suite001/method1.html"]
+    middle = f"median {np.median(known):.1f}, from {min(known):.1f} to {max(known):.1f}, selected epoch."
+    assert middle in site["suites/suite001/method1.html"]
+
+
+def test_rows_over_all_tasks_stand_on_the_suites_page_and_are_defined(site: dict[str, str]) -> None:
+    page = site["suites/suite000.html"]
+    assert "Over all tasks and seeds" in page
+    assert 'href="../about.html#interquartile-mean"' in page
+    for anchor in ("average-rank", "interquartile-mean", "performance-profile"):
+        assert f'id="{anchor}"' in site["about.html"]

@@ -133,8 +133,11 @@ def test_average_ranks_and_interquartile_means_are_scipy_s() -> None:
     values = np.array([[0.9, 0.8], [0.7, 0.8], [0.1, 0.2]])
     assert average_ranks(values).tolist() == [1.25, 1.75, 3.0]
     runs = np.random.default_rng(1).normal(size=(2, 20))
-    middle = np.sort(runs, axis=1)[:, 5:15].mean(1)
-    np.testing.assert_allclose(interquartile_mean(runs), middle)
+    np.testing.assert_allclose(interquartile_mean(runs), stats.trim_mean(runs, 0.25, axis=1))
+    fewer = np.array([[0.5, np.nan, 0.1, 0.9, 0.2, 0.7], [np.nan] * 6])
+    found = interquartile_mean(fewer)
+    assert found[0] == pytest.approx(stats.trim_mean([0.5, 0.1, 0.9, 0.2, 0.7], 0.25))
+    assert np.isnan(found[1])
 
 
 def test_friedman_is_scipy_s_and_the_critical_difference_is_the_printed_one() -> None:

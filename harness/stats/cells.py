@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.corpus import Array
-from harness.stats.estimates import LEVEL, Estimate
 
 
 @dataclass(frozen=True)
@@ -23,15 +22,14 @@ class CellSummary:
     """The smallest score."""
     high: float | None
     interval: tuple[float, float] | None
-    """For the mean over seeds and examples like these, within [-1, 1]; None for fewer than two seeds."""
+    """95 %, for the mean over seeds and test rows like these; None where it is not known."""
 
 
-def summarise(scores: Array, estimate: Estimate, level: float = LEVEL) -> CellSummary:
-    """The summary of one cell. scores: [seeds], NaN where there is none; estimate: its contrast, of shape () or [1]."""
+def summarise(scores: Array, interval: tuple[float, float] | None) -> CellSummary:
+    """The summary of one cell. scores: [seeds], NaN where there is none; interval: of its mean, if that is known."""
     known = scores[~np.isnan(scores)]
     if not len(known):
         return CellSummary(0, None, None, None, None, None, None)
-    low, high = (float(np.clip(end, -1.0, 1.0).item()) for end in estimate.interval(level))
     return CellSummary(
         seeds=len(known),
         mean=float(known.mean()),
@@ -39,5 +37,5 @@ def summarise(scores: Array, estimate: Estimate, level: float = LEVEL) -> CellSu
         spread=float(known.std(ddof=1)) if len(known) > 1 else None,
         low=float(known.min()),
         high=float(known.max()),
-        interval=None if np.isnan(low) else (low, high),
+        interval=interval,
     )

@@ -8,9 +8,10 @@ from harness.stats.corpus import Array
 
 
 def performance_profile(scores: Array, thresholds: Array) -> Array:
-    """Share of runs above each threshold, mean over tasks: [rows, thresholds].
+    """Share of a row's runs that score above a threshold, mean over tasks, for every threshold.
 
-    scores: [rows, tasks, seeds], NaN where there is no run. A row without a run on some task is NaN.
+    [rows, thresholds] from scores [rows, tasks, seeds], NaN where there is no run. A row without a run on some task is
+    NaN. Agarwal et al. 2021, arXiv:2108.13264.
     """
     above = scores[..., None] > thresholds
     runs = (~np.isnan(scores)).sum(2)[..., None]

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from reports.labels import HEIGHT, stacked, text_width
 from reports.marks import COLOURS, SHAPES, Mark
 from reports.plots.chart import Chart
-from reports.plots.svg import path, shortened, symbol, tag, text, tick_text, ticks
+from reports.plots.frame import BELOW, DEPTH, TOP, WIDTH, Frame, axes_around
+from reports.plots.svg import path, shortened, symbol, tag, text
 
-WIDTH, DEPTH = 300.0, 170.0
-"""Of the plot without axes, in pixels."""
-TOP, BELOW, GAP = 8.0, 40.0, 8.0
 NAME = 130.0
 """Pixels of a line's name at most."""
 BINS = 150
@@ -28,24 +24,6 @@ MOST_LINES = 8
 Points = Sequence[tuple[float, float]]
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """A plot's axes: ends in data units, and the left edge in pixels. y is stretched by `scale` first."""
-
-    first: float
-    last: float
-    low: float
-    high: float
-    left: float
-    scale: Callable[[float], float]
-
-    def x(self, value: float) -> float:
-        return self.left + (value - self.first) / (self.last - self.first) * WIDTH
-
-    def y(self, value: float) -> float:
-        return TOP + DEPTH * (1 - (self.scale(value) - self.low) / (self.high - self.low))
-
-
 def score_course(lines: Mapping[str, Points]) -> Chart | None:
     """Scores over epochs, a line for each split; None without two points of one. A split named "select ..." chooses."""
     known = {name: _finite(points) for name, points in lines.items()}
@@ -54,7 +32,7 @@ def score_course(lines: Mapping[str, Points]) -> Chart | None:
         return None
     shown = {name: [(x, 100 * y) for x, y in known[name]] for name in list(known)[:MOST_LINES]}
     points = [point for line in shown.values() for point in line]
-    frame, axes = _axes(points, "Epoch", "Score × 100")
+    frame, axes = axes_around(points, "Epoch", "Score × 100")
     marks = {name: Mark(COLOURS[i], SHAPES[i]) for i, name in enumerate(shown)}
     parts = [axes]
     chosen = next((best for name in known if name.split()[0] == "select" and (best := _best(known[name]))), None)
@@ -82,7 +60,7 @@ def loss_course(losses: Points) -> Chart | None:
     binned = len(known) > BINS
     line, low, high = _bins(known)
     values = [y for _, y in known]
-    frame, axes = _axes(known, "Step", "Training loss", log=min(values) > 0 and max(values) > LOG * min(values))
+    frame, axes = axes_around(known, "Step", "Training loss", log=min(values) > 0 and max(values) > LOG * min(values))
     parts = [axes]
     if binned:
         around = [(frame.x(x), frame.y(y)) for x, y in [*high, *reversed(low)]]
@@ -115,49 +93,7 @@ def _best(points: Points) -> float | None:
     return min(trained)[1] if trained else None
 
 
-def _axes(points: Points, x_title: str, y_title: str, log: bool = False) -> tuple[_Frame, Markup]:
-    """The frame around some points, and its axes drawn."""
-    xs, scale = [x for x, _ in points], math.log10 if log else float
-    ys = [scale(y) for _, y in points]
-    first, last = min(xs), max(max(xs), min(xs) + 1e-9)
-    air = 0.05 * (max(ys) - min(ys)) or 0.5 * abs(max(ys)) or 0.5
-    low, high = min(ys) - air, max(ys) + air
-    marked = _log_ticks(low, high) if log else {tick: tick_text(tick) for tick in ticks(low, high)}
-    left = 26 + max((text_width(name) for name in marked.values()), default=0.0)
-    frame = _Frame(first, last, low, high, left, scale)
-    heights = {TOP + DEPTH * (1 - (value - low) / (high - low)): name for value, name in marked.items()}
-    lines = "".join(path([(left, y), (left + WIDTH, y)]) for y in heights)
-    parts = [tag("path", d=lines, class_="grid")] if lines else []
-    parts += [text(name, left - 6, y, anchor="end", class_="soft small") for y, name in heights.items()]
-    parts += [_across(first, last, left, x_title), _title(y_title)]
-    return frame, Markup("".join(parts))
-
-
-@lru_cache
-def _across(first: float, last: float, left: float, title: str) -> Markup:
-    """The x axis, which many runs of a suite have in common."""
-    bottom, frame = TOP + DEPTH, _Frame(first, last, 0.0, 1.0, left, float)
-    marked = {frame.x(tick): tick_text(tick) for tick in ticks(first, last, 6) if tick == round(tick)}
-    marks = "".join(path([(x, bottom), (x, bottom + 4)]) for x in marked)
-    parts = [text(name, x, bottom + 12, anchor="middle", class_="soft small") for x, name in marked.items()]
-    parts.append(tag("path", d=marks + path([(left, bottom), (left + WIDTH, bottom)]), class_="axis"))
-    parts.append(text(title, left + WIDTH / 2, bottom + 30, anchor="middle", class_="soft"))
-    return Markup("".join(parts))
-
-
-@lru_cache
-def _title(words: str) -> Markup:
-    """What stands along the y axis."""
-    turned = f"translate(9,{TOP + DEPTH / 2:.0f}) rotate(-90)"
-    return tag("g", text(words, 0, 0, anchor="middle", class_="soft"), transform=turned)
-
-
-def _log_ticks(low: float, high: float) -> dict[float, str]:
-    """Powers of ten between two logarithms."""
-    return {float(power): f"{10.0**power:g}" for power in range(math.ceil(low), math.floor(high) + 1)}
-
-
-def _names(frame: _Frame, ends: Mapping[str, float], marks: Mapping[str, Mark]) -> Markup:
+def _names(frame: Frame, ends: Mapping[str, float], marks: Mapping[str, Mark]) -> Markup:
     """Names at the right of the lines' ends, as near as they can be without touching."""
     middles = [frame.y(value) for value in ends.values()]
     x = frame.left + WIDTH

@@ -31,7 +31,7 @@ def definitions() -> dict[str, Any]:
     }
     return {
         "overall": [
-            Definition(title, title.lower().replace(" ", "-"), paragraphs(function))
+            Definition(title, title.lower().replace(" ", "-"), paragraphs(function)[:-1])  # the last has the shapes
             for title, function in overall.items()
         ],
         "scores": paragraphs(protocols)[1:],

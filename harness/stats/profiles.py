@@ -10,8 +10,11 @@ from harness.stats.corpus import Array
 def performance_profile(scores: Array, thresholds: Array) -> Array:
     """Share of a row's runs that score above a threshold, mean over tasks, for every threshold.
 
-    [rows, thresholds] from scores [rows, tasks, seeds], NaN where there is no run. A row without a run on some task is
-    NaN. Agarwal et al. 2021, arXiv:2108.13264.
+    A row whose line lies above another's everywhere is better however much of its runs one asks to be good (Agarwal et
+    al. 2021, arXiv:2108.13264).
+
+    scores: [rows, tasks, seeds], NaN where there is no run. Returns [rows, thresholds], NaN for a row without a run on
+    some task.
     """
     above = scores[..., None] > thresholds
     runs = (~np.isnan(scores)).sum(2)[..., None]

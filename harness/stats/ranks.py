@@ -90,15 +90,19 @@ def task_ranks(scores: Array) -> Array:
 
 
 def average_ranks(scores: Array) -> Array:
-    """Mean over tasks of a row's rank on a task, 1 the best, ties at their mean rank: [rows] from [rows, tasks]."""
+    """Mean over tasks of a row's rank on a task: 1 for the best score, rows that tie at the mean of their ranks.
+
+    scores: [rows, tasks]. Returns [rows].
+    """
     return np.asarray(task_ranks(scores).mean(axis=1))
 
 
 def interquartile_mean(scores: Array) -> Array:
-    """Mean of the middle half of a row's runs over all tasks: what a few lucky or failed runs do not move.
+    """Mean of the middle half of a row's runs over all tasks, which a few lucky or failed runs do not move.
 
-    scores: [rows, runs], NaN where there is no run; a quarter, rounded down, is left out at either end. [rows], NaN for
-    a row without runs. Agarwal et al. 2021, arXiv:2108.13264.
+    A quarter of the runs, rounded down, is left out at either end (Agarwal et al. 2021, arXiv:2108.13264).
+
+    scores: [rows, runs], NaN where there is no run. Returns [rows], NaN for a row without runs.
     """
     ordered, place = np.sort(scores, axis=1), np.arange(scores.shape[1])  # NaN comes last
     runs = (~np.isnan(scores)).sum(1, keepdims=True)

@@ -6,10 +6,8 @@ to import than most reports take to read.
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +16,7 @@ import sqlalchemy as sa
 
 from harness import schema
 from harness.errors import unknown
+from harness.garbage_collection import never_collected
 from harness.protocols import PROTOCOLS, Scored
 from harness.records import SELECT
 from harness.rows import plain_rows
@@ -67,7 +66,7 @@ def result_rows(store: Store, suite: str | None = None) -> Table:
     status), and of ok runs `score_<protocol>` and `epoch_<protocol>` for each of `PROTOCOLS`, and
     `select_selected`, the chosen epoch's score on `select`, on the scale of `metric`. UserError for an unknown suite.
     """
-    with store.reading() as connection, _no_collection():
+    with store.reading() as connection, never_collected():
         placed = _placed(store, connection, suite)
         chosen = _chosen(connection, suite, placed)
     scored = {run_id: tuple(_derived(found)) for run_id, found in chosen.items()}
@@ -77,7 +76,7 @@ def result_rows(store: Store, suite: str | None = None) -> Table:
 
 def chosen_epochs(store: Store, suite: str | None = None) -> dict[str, Chosen]:
     """The epochs that count, by run id: of the ok runs that `result_rows` shows. UserError for an unknown suite."""
-    with store.reading() as connection, _no_collection():
+    with store.reading() as connection, never_collected():
         return _chosen(connection, suite, _placed(store, connection, suite))
 
 
@@ -222,15 +221,3 @@ def _courses(connection: sa.Connection, suite: str | None, kinds: Mapping[str, _
 
 def _trials_of(suite: str) -> sa.Select[Any]:
     return sa.select(SUITE_MEMBERS.c.trial_id).where(SUITE_MEMBERS.c.suite == suite)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would look through millions of new tuples again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.built_in import SUITES, suite_names
+from harness.built_in_suites import SUITES, suite_names
 from harness.errors import UserError, unknown
 from harness.fields import checked, describe, fits, make_start
 from harness.plugins import Plugins, make_method

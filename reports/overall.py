@@ -50,7 +50,8 @@ def overall(board: Board, rows: Sequence[Row]) -> Overall | None:
     low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
     thresholds = np.linspace(low, high, THRESHOLDS) if high > low else np.array([low])
     profiles = performance_profile(scores, thresholds)
-    ranks, middles = average_ranks(np.nanmean(scores, axis=2)), interquartile_mean(scores.reshape(len(contenders), -1))
+    means = np.array([[cell.mean for cell in row.cells] for row in contenders])  # what ties in the table ties here
+    ranks, middles = average_ranks(means), interquartile_mean(scores.reshape(len(contenders), -1))
     found = [
         OverallRow(row, float(ranks[index]), float(middles[index]), tuple(profiles[index].tolist()))
         for index, row in enumerate(contenders)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from harness import schema
 from harness.records import Costs
+from harness.result_rows import OF_TASK
 from harness.rows import plain_rows
 from reports import formats
 from reports.commands import run_cell
@@ -119,12 +120,11 @@ def _read(
     columns += [trial.task, trial.task_version, trial.method, trial.backbone, trial.backbone_revision]
     columns += [trial.train_size, trial.start, trial.seed]
     columns += [schema.METHODS.c.title.label("method_title"), schema.TASKS.c.title.label("task_title")]
-    of_task = sa.and_(schema.TASKS.c.name == trial.task, schema.TASKS.c.version == trial.task_version)
     query = (
         sa.select(*columns)
         .join(schema.TRIALS, trial.id == run.trial_id)
         .join(schema.METHODS, schema.METHODS.c.name == trial.method)
-        .join(schema.TASKS, of_task)
+        .join(schema.TASKS, OF_TASK)
         .where(run.id.in_(ids))
     )
     scores: dict[str, list[Point]] = defaultdict(list)

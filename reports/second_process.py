@@ -10,7 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from harness.collection import collect_rarely
+from harness.garbage_collection import collect_rarely
 from harness.store import open_store
 
 if TYPE_CHECKING:

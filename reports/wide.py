@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from harness import schema
 from harness.canary import canary_seconds
 from harness.records import MethodInfo, TaskInfo
+from harness.result_rows import OF_TASK
 from reports.inventory import Inventory, digest
 from reports.names import method_file, numbered, run_file, task_file
 from reports.summaries import NEWEST, Result, RunLine, SuiteSummary, TableRow
@@ -162,7 +163,6 @@ def _methods(methods: Sequence[MethodInfo], summaries: Sequence[SuiteSummary]) -
 def _failures(store: Store, inventory: Inventory) -> list[Failure]:
     """All runs that did not end well, the newest first."""
     run, trial = schema.RUNS.c, schema.TRIALS.c
-    of_task = sa.and_(schema.TASKS.c.name == trial.task, schema.TASKS.c.version == trial.task_version)
     query = (
         sa.select(
             run.id,
@@ -176,7 +176,7 @@ def _failures(store: Store, inventory: Inventory) -> list[Failure]:
         )
         .join(schema.TRIALS, trial.id == run.trial_id)
         .join(schema.METHODS, schema.METHODS.c.name == trial.method)
-        .join(schema.TASKS, of_task)
+        .join(schema.TASKS, OF_TASK)
         .where(run.status != "ok")
         .order_by(run.started_at.desc(), run.id.desc())
     )

@@ -13,7 +13,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from harness import methods_doc
-from harness.built_in import suite_names
+from harness.built_in_suites import suite_names
 from harness.cli import app
 from harness.plugins import discover
 from harness.suite_file import load_suite

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import results
-from harness.built_in import suite_names
+from harness.built_in_suites import suite_names
 from harness.cli import app
 from harness.estimates import Estimator
 from harness.overrides import parse_overrides

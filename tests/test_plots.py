@@ -533,6 +533,16 @@ def test_rows_over_all_tasks_are_those_of_the_runs() -> None:
     assert (found.tasks, found.thresholds[0], found.thresholds[-1]) == (2, 0.1, 0.9)
 
 
+def test_rows_that_tie_in_the_table_share_their_average_rank() -> None:
+    runs = {"a": (0.1, 0.2, 0.7), "b": (0.7, 0.1, 0.2)}
+    rows = [make_row(method=m, label=m, seed=n, score_selected=x) for m, xs in runs.items() for n, x in enumerate(xs)]
+    view, _ = viewed(*rows)
+    assert view.main is not None
+    found = overall(view.main, view.rows)
+    assert found is not None
+    assert [item.average_rank for item in found.rows] == [1.5, 1.5]
+
+
 def test_what_has_one_run_a_row_or_one_row_is_not_summed_up() -> None:
     lone = [make_row(method=label, label=label, seed=0, score_selected=0.5) for label in ("a", "b")]
     one_row = [make_row(method="a", label="a", seed=seed, score_selected=0.5) for seed in (0, 1)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.built_in import suite_names
+from harness.built_in_suites import suite_names
 from harness.errors import UserError
 from harness.overrides import parse_override, parse_overrides
 from harness.plugins import Plugins, discover

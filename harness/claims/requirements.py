@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from harness.built_in import suite_names
+from harness.built_in_suites import suite_names
 from harness.claims.comparisons import Comparison, Needs
 from harness.claims.evidence import INITIALISATION_SHARE
 from harness.errors import UserError, unknown

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.collection import rarely_collected
 from harness.commands.options import DATABASE, AsJson, Database
 from harness.commands.output import print_json, print_table
+from harness.garbage_collection import rarely_collected
 
 if TYPE_CHECKING:
     from harness.claims.findings import Finding
@@ -26,7 +26,7 @@ def claims(
     json: AsJson = False,
 ) -> None:
     """Say what became of each claim of the papers: by arithmetic, or on the runs in the database."""
-    from harness.built_in import suite_names
+    from harness.built_in_suites import suite_names
     from harness.claims.evaluation import evaluate
     from harness.claims.evidence import load
     from harness.claims.register import load_claims, of_paper

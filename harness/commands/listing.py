@@ -88,7 +88,7 @@ def _tasks(places: Places) -> list[dict[str, Any]]:
 
 
 def _suites(places: Places) -> list[dict[str, Any]]:
-    from harness.built_in import suite_names
+    from harness.built_in_suites import suite_names
     from harness.suite_file import load_suite
 
     plugins = places.plugins()

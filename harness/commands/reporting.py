@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.collection import rarely_collected
 from harness.commands.options import DATABASE, AsJson, Database
 from harness.commands.output import print_json, print_table
 from harness.errors import UserError
+from harness.garbage_collection import rarely_collected
 
 if TYPE_CHECKING:
     from harness.store import RunDetails, Store
@@ -122,14 +122,14 @@ def site(
 @rarely_collected()
 def build(store: Store, folder: Path, base_url: str = "") -> Site:
     """The site of a database with the claims page. base_url: where it will be, if that is known."""
-    from harness.built_in import suite_names
+    from harness.built_in_suites import suite_names
     from reports.site import ClaimSource, build_site
 
     return build_site(store, folder, ClaimSource(frozenset(suite_names()), _judged_claims), base_url)
 
 
 def _judged_claims(store: Store) -> list[ClaimLine]:
-    from harness.built_in import suite_names
+    from harness.built_in_suites import suite_names
     from harness.claims.evaluation import evaluate
     from harness.claims.evidence import load
     from harness.claims.register import load_claims

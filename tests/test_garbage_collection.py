@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.collection import RARELY, rarely_collected
+from harness.garbage_collection import RARELY, rarely_collected
 
 
 def test_the_collector_is_as_before_whatever_happens_inside() -> None:
